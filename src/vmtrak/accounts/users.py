@@ -1,0 +1,265 @@
+"""What can be done with users: add, change, deactivate, reset, set up."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from vmtrak import audit
+from vmtrak.access import Actor, Permission, Role
+from vmtrak.accounts import passwords, sessions
+from vmtrak.accounts.models import (
+    FirstAdmin,
+    NewPassword,
+    NewUser,
+    OneTimeLink,
+    Setup,
+    SignedIn,
+    User,
+    UserPatch,
+)
+from vmtrak.audit import Action
+from vmtrak.db import Seen, Work
+from vmtrak.errors import Conflict, Forbidden, Invalid, NotFound, Stale
+from vmtrak.fields import fold
+
+_CONFLICTS = MappingProxyType(
+    {
+        "uq_users_username_key": Conflict("Another user has this name already.", field="username"),
+        "uq_users_email_key": Conflict("Another user has this e-mail address.", field="email"),
+    }
+)
+
+FIELDS = tuple(
+    getattr(User, name)
+    for name in (
+        "id",
+        "username",
+        "email",
+        "role",
+        "department",
+        "is_active",
+        "must_change_password",
+        "notify_expiry",
+        "created_at",
+        "updated_at",
+    )
+)
+
+
+def add(work: Work, new: NewUser) -> User:
+    """Add a user, who changes the password or sets one at the first sign-in."""
+    work.actor.require(Permission.USERS)
+    secret = new.password.get_secret_value() if new.password else None
+    user = _made(work, new.username, new.email, new.role, secret)
+    user.department = new.department
+    work.flush(_CONFLICTS)
+    _record(work, Action.USER_CREATE, user, audit.snapshot(user))
+    return user
+
+
+def add_first(work: Work, token: str, new: FirstAdmin) -> User:
+    """Make the first administrator over the link that the start printed. It works once."""
+    link = sessions.use_link(work, token, "first")
+    if has_any(work.session):
+        raise Forbidden
+    user = _made(work, new.username, new.email, Role.ADMIN, new.password.get_secret_value())
+    user.must_change_password = False
+    link.used_at = work.moment
+    work.flush(_CONFLICTS)
+    _record(work, Action.USER_CREATE, user, audit.snapshot(user))
+    return user
+
+
+def change(work: Work, user_id: int, patch: UserPatch, seen: Seen = None) -> User:
+    """Change the fields that the patch sets. The last active admin stays admin and active."""
+    values = patch.model_dump(exclude_unset=True)
+    if not values:
+        raise Invalid({"body": ["names no field to change"]})
+    user = _locked(work, user_id, seen)
+    for name, value in values.items():
+        setattr(user, name, value)
+    detail = audit.difference(user)
+    if not detail:
+        return user
+    _keep_an_admin(work, user)
+    user.updated_at = work.moment
+    user.derive()
+    if not user.is_active:
+        sessions.end_all(work, user.id)
+    work.flush(_CONFLICTS)
+    ended = "is_active" in detail and not user.is_active
+    _record(work, Action.USER_DEACTIVATE if ended else Action.USER_UPDATE, user, detail)
+    return user
+
+
+def deactivate(work: Work, user_id: int, seen: Seen = None) -> User:
+    """Close an account: its sessions end, its name stays taken."""
+    return change(work, user_id, UserPatch(is_active=False), seen)
+
+
+def reset_password(work: Work, user_id: int, password: str) -> User:
+    """Give a password that must be changed at the next sign-in; ends the sessions."""
+    user = _locked(work, user_id, None)
+    _rename_secret(work, user, passwords.hashed(password), must_change=True)
+    _record(work, Action.PASSWORD_RESET, user)
+    return user
+
+
+def reset_link(work: Work, user_id: int) -> tuple[User, str]:
+    """Take the password away and return the token of a one-time set-up link."""
+    user = _locked(work, user_id, None)
+    _rename_secret(work, user, None, must_change=True)
+    token = sessions.make_link(work, "setup", user.id)
+    _record(work, Action.PASSWORD_RESET, user)
+    return user, token
+
+
+def set_up(work: Work, token: str, new: NewPassword) -> User:
+    """Set one's password over a one-time link."""
+    link = sessions.use_link(work, token, "setup")
+    user = work.session.get(User, link.user_id, with_for_update=True)
+    if user is None or not user.is_active:
+        raise NotFound(sessions.SPENT_LINK)
+    link.used_at = work.moment
+    _rename_secret(work, user, passwords.hashed(new.password.get_secret_value()), must_change=False)
+    work.actor = sessions.actor_of(user, work.actor)
+    _record(work, Action.SETUP_COMPLETED, user)
+    return user
+
+
+def complete_setup(work: Work, setup: Setup) -> User:
+    """Change one's own password and e-mail address at the first sign-in."""
+    user = work.session.get(User, work.actor.user_id, with_for_update=True)
+    if user is None or not user.must_change_password:
+        raise Forbidden
+    secret = setup.password.get_secret_value()
+    if passwords.matches(secret, user.password_hash):
+        raise Invalid({"password": ["must differ from the present one"]})
+    user.email = setup.email
+    detail = audit.difference(user)
+    user.derive()
+    user.password_hash, user.must_change_password = passwords.hashed(secret), False
+    user.updated_at = work.moment
+    sessions.end_all(work, user.id, keep=work.actor.session_id)
+    work.flush(_CONFLICTS)
+    _record(work, Action.SETUP_COMPLETED, user, detail)
+    return user
+
+
+def listed(actor: Actor) -> Select[Any]:
+    """All users as Core columns, by name."""
+    actor.require(Permission.USERS)
+    return select(*FIELDS, User.revision).order_by(User.username_key)
+
+
+def every(session: Session, actor: Actor) -> list[dict[str, Any]]:
+    """All users as the contract shows them, by name."""
+    return [_shown(row._mapping) for row in session.execute(listed(actor))]
+
+
+def get(session: Session, actor: Actor, user_id: int) -> dict[str, Any]:
+    """One user as the contract shows it, with its `revision`."""
+    row = session.execute(listed(actor).where(User.id == user_id)).one_or_none()
+    if row is None:
+        raise NotFound
+    return {**_shown(row._mapping), "revision": row.revision}
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {column.key: audit.plain(row[column.key]) for column in FIELDS}
+
+
+def shown(user: User) -> dict[str, Any]:
+    """A loaded user as the contract shows it."""
+    return {column.key: audit.plain(getattr(user, column.key)) for column in FIELDS}
+
+
+def last_sign_ins(session: Session) -> dict[int, datetime]:
+    """When each user signed in last."""
+    newest = select(SignedIn.user_id, func.max(SignedIn.created_at)).group_by(SignedIn.user_id)
+    return {user_id: moment for user_id, moment in session.execute(newest)}
+
+
+def link_address(base_url: str, token: str) -> str:
+    """The address of a set-up link. The token stands behind #, which no server ever logs."""
+    return f"{base_url}/admin/setup#{token}"
+
+
+def named(session: Session, username: str) -> User | None:
+    return session.scalar(select(User).where(User.username_key == fold(username)))
+
+
+def has_any(session: Session) -> bool:
+    return session.scalar(select(User.id).limit(1)) is not None
+
+
+def first_link(work: Work) -> str | None:
+    """The token of a link for the first administrator; None once there is any user."""
+    if has_any(work.session):
+        return None
+    for link in work.session.scalars(select(OneTimeLink).where(OneTimeLink.purpose == "first")):
+        link.used_at = link.used_at or work.moment
+    return sessions.make_link(work, "first", None)
+
+
+def _made(work: Work, username: str, email: str, role: Role, secret: str | None) -> User:
+    user = User(
+        username=username,
+        email=email,
+        role=role,
+        password_hash=passwords.hashed(secret) if secret else None,
+        is_active=True,
+        must_change_password=True,
+        notify_expiry=False,
+        created_at=work.moment,
+        updated_at=work.moment,
+    )
+    user.derive()
+    work.session.add(user)
+    return user
+
+
+def _locked(work: Work, user_id: int, seen: Seen) -> User:
+    work.actor.require(Permission.USERS)
+    user = work.session.scalar(select(User).where(User.id == user_id).with_for_update())
+    if user is None:
+        raise NotFound
+    if seen is not None and user.revision not in seen:
+        raise Stale
+    return user
+
+
+def _rename_secret(work: Work, user: User, secret: str | None, *, must_change: bool) -> None:
+    user.password_hash, user.must_change_password = secret, must_change
+    user.updated_at = work.moment
+    sessions.end_all(work, user.id)
+
+
+def _keep_an_admin(work: Work, user: User) -> None:
+    if user.role == Role.ADMIN and user.is_active:
+        return
+    others = select(func.count()).where(
+        User.role == Role.ADMIN, User.is_active, User.id != user.id
+    )
+    if not work.session.scalar(others):
+        message = "The last active admin stays admin and active."
+        raise Conflict(message)
+
+
+def _record(
+    work: Work, action: Action, user: User, detail: Mapping[str, Any] | None = None
+) -> None:
+    work.flush(_CONFLICTS)
+    audit.record(
+        work,
+        action,
+        entity_type="user",
+        entity=user,
+        entity_id=user.id,
+        entity_name=user.username,
+        detail=detail,
+    )

@@ -1,0 +1,20 @@
+"""The panel: SQLAdmin's mounting and menu, VMTrak's own pages."""
+
+from vmtrak.admin import base
+from vmtrak.admin.events import AuditView
+from vmtrak.admin.home import home
+from vmtrak.admin.hypervisors import HypervisorView
+from vmtrak.admin.sign_in import SignInPages
+from vmtrak.admin.users import UserView
+from vmtrak.admin.vms import TrashView, VMView
+from vmtrak.web.state import State
+
+VIEWS: list[type[base.View]] = [VMView, HypervisorView, TrashView, UserView, AuditView]
+
+
+class Panel(base.Panel):
+    """The panel with all its views."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state, VIEWS, home)
+        self.admin.router.routes[:0] = SignInPages(self).routes()

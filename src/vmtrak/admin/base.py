@@ -1,0 +1,547 @@
+"""The seam to SQLAdmin: its mounting, menu of views and templates, without what is unsafe in it.
+
+`Panel` keeps the addresses and takes the way from each to the template into its own hands:
+parse, unit of work, operation, render. What decisions/0004 lists is thereby closed.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, cast
+from urllib.parse import urlencode
+
+from sqladmin import Admin, ModelView
+from sqladmin.authentication import AuthenticationBackend
+from sqladmin.authorization import AuthorizationBackend
+from sqlalchemy.orm import sessionmaker
+from starlette.applications import Starlette
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+
+import vmtrak
+from vmtrak.access import Actor, Permission
+from vmtrak.db import ReadSession, Work
+from vmtrak.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound, Stale
+from vmtrak.fields import Input, parse
+from vmtrak.web import inputs
+from vmtrak.web.errors import extra_headers, status_of, words_of
+from vmtrak.web.state import State, actor_of, request_id_of
+
+HERE = Path(__file__).parent
+FLASH_COOKIE = "vmtrak_done"
+
+DONE: Mapping[str, str] = {
+    "created": "Added.",
+    "saved": "Saved.",
+    "unchanged": "Nothing was changed.",
+    "removed": "Removed.",
+    "trashed": "Moved to the trash.",
+    "restored": "Brought back from the trash.",
+    "purged": "Destroyed.",
+    "deactivated": "The account is closed and its sessions have ended.",
+    "activated": "The account is open again.",
+    "signed-out": "You have signed out.",
+    "password": "Your password is set.",
+}
+"""What a page says about the step before it. The cookie carries only the key."""
+
+
+class Gate(AuthenticationBackend):
+    """SQLAdmin's question whether somebody has signed in; the guard has found out already."""
+
+    def __init__(self) -> None:
+        self.middlewares = []
+
+    async def authenticate(self, request: Request) -> bool:
+        if actor_of(request).user_id is None:
+            raise NotAuthenticated
+        return True
+
+
+class Deny(AuthorizationBackend):
+    """SQLAdmin's question whether somebody may; it allows by default, this asks the actor."""
+
+    def has_permission(
+        self, request: Request, identity: str, action: str, obj: Any | None = None
+    ) -> bool:
+        del action, obj
+        view = VIEWS.get(identity)
+        return view is not None and actor_of(request).may(view.read)
+
+
+VIEWS: dict[str, type["View"]] = {}
+
+
+@dataclass(slots=True)
+class Field:
+    """One field of a form, as `form.html` shows it."""
+
+    name: str
+    label: str
+    type: str = "text"
+    required: bool = False
+    maxlength: int | None = None
+    options: list[dict[str, str]] = field(default_factory=list)
+    help: str | None = None
+    suggest: str | None = None
+    mono: bool = False
+    step: str | None = None
+    min: str | None = None
+    autocomplete: str | None = None
+    value: Any = ""
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What a person typed into a form and how it was refused, to show the form again."""
+
+    values: Mapping[str, Any]
+    errors: Mapping[str, list[str]] = field(default_factory=dict)
+    top: tuple[str, ...] = ()
+    revision: int | None = None
+    conflict: dict[str, Any] | None = None
+
+
+class View(ModelView):
+    """A kind of row in the panel: declarations, and the operations that its forms call."""
+
+    kind: ClassVar[str]
+    noun: ClassVar[str]
+    read: ClassVar[Permission]
+    write: ClassVar[Permission | None] = None
+    new_input: ClassVar[type[Input] | None] = None
+    patch_input: ClassVar[type[Input] | None] = None
+    can_export = False
+    can_import = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        VIEWS[cls.kind] = cls
+
+    @property
+    def state(self) -> State:
+        return cast("Panel", self._admin_ref).state
+
+    @property
+    def panel(self) -> "Panel":
+        return cast("Panel", self._admin_ref)
+
+    def is_accessible(self, request: Request) -> bool:
+        return actor_of(request).may(self.read)
+
+    def may_write(self, actor: Actor) -> bool:
+        return self.write is not None and actor.may(self.write)
+
+    def table(self, actor: Actor, request: Request) -> dict[str, Any]:
+        """The context of the list page. Runs in a database thread, as all of the following."""
+        raise NotImplementedError
+
+    def details_of(self, actor: Actor, number: int) -> dict[str, Any]:
+        """The context of the details page; raises `NotFound`."""
+        raise NotImplementedError
+
+    def current(self, actor: Actor, number: int) -> dict[str, Any]:
+        """The row's values for its form, with `revision`; raises `NotFound`."""
+        raise NotImplementedError
+
+    def sections(self, actor: Actor, *, new: bool) -> list[tuple[str, list[Field]]]:
+        """The form's fields, section by section."""
+        raise NotImplementedError
+
+    def heading(self, values: Mapping[str, Any] | None) -> str:
+        """The title of the form; None for a new row."""
+        raise NotImplementedError
+
+    def translated(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Form values in the names of the input, where the two differ."""
+        return data
+
+    def changed_since(self, number: int, steps: int) -> list[dict[str, Any]]:
+        """The last `steps` events of the row, for telling what somebody else changed."""
+        raise NotImplementedError
+
+    def insert(self, work: Work, new: Any) -> int:  # noqa: ANN401 - the view's own input
+        raise NotImplementedError
+
+    def update(self, work: Work, number: int, patch: Any, seen: int | None) -> bool:  # noqa: ANN401
+        """Change the row; False if the form changed nothing."""
+        raise NotImplementedError
+
+    def delete(self, work: Work, number: int) -> str:
+        """Remove the row and name what was done, as a key of `DONE`."""
+        raise NotImplementedError
+
+    async def insert_model(self, request: Request, data: dict[str, Any]) -> int:
+        """Parse, open a unit of work, call the operation; SQLAdmin would write by itself."""
+        assert self.new_input is not None  # noqa: S101 - views without it have no form
+        new = parse(self.new_input, data)
+        return await self.state.database.writing(self._written, actor_of(request), self.insert, new)
+
+    async def update_model(self, request: Request, pk: str, data: dict[str, Any]) -> bool:
+        """As `insert_model`; raises `Stale` if the row is no longer the one the form showed."""
+        assert self.patch_input is not None  # noqa: S101 - views without it have no form
+        patch = parse(self.patch_input, data)
+        seen = _revision(data.get("version"))
+        return await self.state.database.writing(
+            self._written, actor_of(request), self.update, inputs.number(pk), patch, seen
+        )
+
+    async def delete_model(self, request: Request, pk: str) -> str:
+        return await self.state.database.writing(
+            self._written, actor_of(request), self.delete, inputs.number(pk)
+        )
+
+    def _written(self, actor: Actor, operation: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
+        with self.state.database.work(actor) as work:
+            return operation(work, *arguments)
+
+
+def _revision(given: object) -> int | None:
+    """The revision that a form showed; one that fits no row if it does not say."""
+    text = str(given or "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1  # noqa: PLR2004
+
+
+class Panel(Admin):
+    """The admin panel."""
+
+    def __init__(self, state: State, views: list[type[View]], home: Callable[..., Any]) -> None:
+        self.state = state
+        self.home = home
+        super().__init__(
+            Starlette(),
+            session_maker=sessionmaker(state.database.engine, class_=ReadSession),
+            base_url="/admin",
+            title="VMTrak",
+            templates_dir=str(HERE / "templates"),
+            authentication_backend=Gate(),
+            authorization_backend=Deny(),
+        )
+        self.templates.env.globals["static"] = _static_addresses()
+        self.templates.env.trim_blocks = True
+        self.templates.env.lstrip_blocks = True
+        self.admin.router.routes = [
+            Route("/", self.index, name="index"),
+            Route("/{identity}/list", self.list, name="list"),
+            Route("/{identity}/create", self.create, name="create", methods=["GET", "POST"]),
+            Route("/{identity}/details/{pk}", self.details, name="details"),
+            Route("/{identity}/edit/{pk}", self.edit, name="edit", methods=["GET", "POST"]),
+            Route("/{identity}/delete", self.delete, name="delete", methods=["POST"]),
+        ]
+        for view in views:
+            self.add_view(view)
+
+    def add_view(self, view: Any) -> None:
+        """Register a view under its own kind, which is what its addresses say."""
+        view.identity = view.kind
+        super().add_view(view)
+
+    def mount(self) -> Mount:
+        """The routes without SQLAdmin's own error pages: errors go to the one place for them."""
+        return Mount("/admin", app=self.admin.router, name="admin")
+
+    async def index(self, request: Request) -> Response:
+        context = await self.state.database.reading(self.home, self.state, actor_of(request))
+        return await self.render(request, "dashboard.html", {"title": "Dashboard", **context})
+
+    async def list(self, request: Request) -> Response:
+        view = self._view(request)
+        table = await self.state.database.reading(view.table, actor_of(request), request)
+        context = {"title": table["title"], "table": table}
+        return await self.render(request, f"{view.kind}_list.html", context)
+
+    async def details(self, request: Request) -> Response:
+        view, number = self._view(request), inputs.number(request.path_params["pk"])
+        context = await self.state.database.reading(view.details_of, actor_of(request), number)
+        return await self.render(request, f"{view.kind}_details.html", context)
+
+    async def create(self, request: Request) -> Response:
+        view, actor = self._view(request), actor_of(request)
+        self._require_form(view, actor, view.new_input)
+        if request.method == "GET":
+            values = await self.state.database.reading(_template, view, actor, request)
+            return await self._form(request, view, None, Typed(values))
+        form = await _posted(request)
+        try:
+            data = await self.state.database.reading(view.translated, _plain(view, actor, form))
+            number = await view.insert_model(request, data)
+        except (Invalid, Conflict) as error:
+            return await self._form(request, view, None, _refused(form, error), error)
+        return _after_saving(view, form, number, "created")
+
+    async def edit(self, request: Request) -> Response:
+        view, actor = self._view(request), actor_of(request)
+        self._require_form(view, actor, view.patch_input)
+        number = inputs.number(request.path_params["pk"])
+        row = await self.state.database.reading(view.current, actor, number)
+        if request.method == "GET":
+            return await self._form(request, view, number, Typed(row, revision=row["revision"]))
+        form = await _posted(request)
+        new = form.get("save") == "new" and view.new_input is not None
+        try:
+            data = _plain(view, actor, form, edited=row)
+            data = await self.state.database.reading(view.translated, data)
+            if new:
+                made = await view.insert_model(request, data)
+                return _after_saving(view, form, made, "created")
+            changed = await view.update_model(request, str(number), data)
+        except Stale as error:
+            typed = await self.state.database.reading(_overtaken, view, actor, number, form)
+            return await self._form(request, view, number, typed, error)
+        except (Invalid, Conflict) as error:
+            typed = _refused(form, error, _revision(form.get("version")))
+            return await self._form(request, view, number, typed, error)
+        return _after_saving(view, form, number, "saved" if changed else "unchanged")
+
+    async def delete(self, request: Request) -> Response:
+        view = self._view(request)
+        if not view.may_write(actor_of(request)):
+            raise Forbidden
+        numbers = (await request.form()).getlist("pk")
+        if not numbers:
+            raise Invalid({"pk": ["is required"]})
+        done = "removed"
+        for number in numbers:
+            done = await view.delete_model(request, str(number))
+        return redirect(f"/admin/{view.kind}/list", done)
+
+    def _view(self, request: Request) -> View:
+        """The view that the address names; `Forbidden` where the actor may not look."""
+        view = cast("View", self._find_model_view(request.path_params["identity"]))
+        actor_of(request).require(view.read)
+        return view
+
+    def _require_form(self, view: View, actor: Actor, wanted: type[Input] | None) -> None:
+        if wanted is None:
+            raise HTTPException(404)
+        if not view.may_write(actor):
+            raise Forbidden
+
+    async def _form(
+        self,
+        request: Request,
+        view: View,
+        number: int | None,
+        typed: Typed,
+        error: Exception | None = None,
+    ) -> Response:
+        actor, new = actor_of(request), number is None
+        heading = view.heading(None if new else typed.values)
+        sections = view.sections(actor, new=new)
+        form = {
+            "action": f"/admin/{view.kind}/" + ("create" if new else f"edit/{number}"),
+            "kind": view.kind,
+            "heading": heading,
+            "sections": filled(sections, typed),
+            "errors": list(typed.top),
+            "version": typed.revision,
+            "conflict": typed.conflict,
+            "save_as_new": not new and view.new_input is not None and view.save_as,
+            "cancel_href": f"/admin/{view.kind}/"
+            + ("list" if new else f"details/{number}"),
+            "new": new,
+        }
+        status = status_of(error) if error else 200
+        return await self.render(request, "form.html", {"title": heading, "form": form}, status)
+
+    async def render(
+        self, request: Request, name: str, context: Mapping[str, Any], status: int = 200
+    ) -> Response:
+        """A page with what every page needs around it."""
+        actor = actor_of(request)
+        done = request.cookies.get(FLASH_COOKIE, "")
+        notes = [{"level": "success", "text": DONE[done]}] if done in DONE else []
+        around = {
+            "person": actor if actor.user_id else None,
+            "menu": _menu(actor, request.url.path),
+            "flash": notes,
+            "version": vmtrak.__version__,
+            "path": request.url.path,
+        }
+        response = await self.templates.TemplateResponse(
+            request, name, {**around, **context}, status
+        )
+        if notes:
+            response.delete_cookie(FLASH_COOKIE, path="/admin")
+        return response
+
+    async def error_page(self, request: Request, error: Exception) -> Response:
+        """An error as a page."""
+        status = status_of(error)
+        context = {
+            "title": HEADINGS.get(status, "That did not work"),
+            "status": status,
+            "heading": HEADINGS.get(status, "That did not work"),
+            "message": words_of(error),
+            "request_id": request_id_of(request) if status >= 500 else None,  # noqa: PLR2004
+        }
+        response = await self.render(request, "error.html", context, status)
+        response.headers.update(extra_headers(error))
+        return response
+
+
+HEADINGS: Mapping[int, str] = {
+    401: "Sign in first",
+    403: "Not for your role",
+    404: "Not found",
+    405: "Not that way",
+    409: "That collides",
+    412: "Overtaken",
+    413: "Too large",
+    422: "That cannot be right",
+    429: "Slow down",
+    500: "Our fault",
+    503: "In a moment",
+}
+
+_MENU = (
+    ("Dashboard", "/admin/", "dashboard", Permission.VM_READ),
+    ("VMs", "/admin/vm/list", "vm", Permission.VM_READ),
+    ("Hypervisors", "/admin/hypervisor/list", "hypervisor", Permission.HYPERVISOR_READ),
+    ("Trash", "/admin/trash/list", "trash", Permission.TRASH),
+    ("Users", "/admin/user/list", "user", Permission.USERS),
+    ("Audit trail", "/admin/audit/list", "audit", Permission.AUDIT_READ),
+)
+
+
+def _menu(actor: Actor, path: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": label,
+            "href": href,
+            "icon": icon,
+            "active": path == href
+            or (href != "/admin/" and path.startswith(href.removesuffix("list"))),
+        }
+        for label, href, icon, permission in _MENU
+        if actor.may(permission)
+    ]
+
+
+def redirect(address: str, done: str | None = None) -> Response:
+    """Go on to a page, which says what was done."""
+    response = RedirectResponse(address, 303)
+    if done:
+        response.set_cookie(
+            FLASH_COOKIE, done, max_age=30, path="/admin", httponly=True, samesite="lax"
+        )
+    return response
+
+
+def address(path: str, parameters: Mapping[str, Any]) -> str:
+    kept = {name: value for name, value in parameters.items() if value not in (None, "")}
+    return f"{path}?{urlencode(kept)}" if kept else path
+
+
+def filled(sections: list[tuple[str, list[Field]]], typed: Typed) -> list[dict[str, Any]]:
+    """The sections with what was typed and what is wrong with it."""
+    for _, fields in sections:
+        for one in fields:
+            value = typed.values.get(one.name)
+            if one.type == "checkbox":
+                one.value = value in (True, "true", "on")
+            elif one.type != "password":
+                one.value = "" if value is None else f"{value}"
+            one.errors = list(typed.errors.get(one.name, []))
+    return [{"title": title, "hint": None, "fields": fields} for title, fields in sections]
+
+
+async def _posted(request: Request) -> dict[str, str]:
+    return texts(await request.form())
+
+
+def texts(form: FormData) -> dict[str, str]:
+    """A form's fields as text; `Invalid` for a file or for a field that is there twice."""
+    items = form.multi_items()
+    names = [name for name, _ in items]
+    wrong = {name for name, value in items if not isinstance(value, str) or names.count(name) > 1}
+    if wrong:
+        raise Invalid({name: ["must be given once, as text"] for name in sorted(wrong)})
+    return {name: str(value) for name, value in items}
+
+
+def _plain(
+    view: View, actor: Actor, form: Mapping[str, str], edited: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The form's values by field; an unticked box says no, a blank password says nothing."""
+    data: dict[str, Any] = {"version": form.get("version")}
+    for _, fields in view.sections(actor, new=edited is None):
+        for one in fields:
+            if one.type == "checkbox":
+                data[one.name] = one.name in form
+            elif one.name in form and not (one.type == "password" and not form[one.name]):
+                data[one.name] = form[one.name]
+    return data
+
+
+def _refused(form: Mapping[str, str], error: Exception, revision: int | None = None) -> Typed:
+    if isinstance(error, Invalid):
+        fields = error.fields
+    elif isinstance(error, Conflict) and error.field:
+        fields = {error.field: [str(error)]}
+    else:
+        fields = {}
+    top = () if fields and "body" not in fields else (str(error),)
+    return Typed(form, fields, top, revision)
+
+
+def _template(view: View, actor: Actor, request: Request) -> Mapping[str, Any]:
+    """The values that a new row starts with: blank, or those of the row to duplicate."""
+    source = request.query_params.get("from")
+    return view.current(actor, inputs.number(source, "from")) if source else {}
+
+
+def _overtaken(view: View, actor: Actor, number: int, form: Mapping[str, str]) -> Typed:
+    """Somebody else was faster: what they changed, beside what this person typed."""
+    row = view.current(actor, number)
+    seen = _revision(form.get("version")) or 0
+    steps = row["revision"] - seen if 0 < seen < row["revision"] else 1
+    events = view.changed_since(number, steps)
+    if not events:
+        raise NotFound
+    labels = {f.name: f.label for _, fields in view.sections(actor, new=False) for f in fields}
+    before: dict[str, Any] = {}
+    for event in events:
+        for name, change in (event["detail"] or {}).items():
+            if isinstance(change, dict) and "from" in change:
+                before[_form_name(name)] = change["from"]
+    changes = [
+        {
+            "label": labels[name],
+            "was": was,
+            "theirs": row.get(name),
+            "yours": form.get(name) or None,
+        }
+        for name, was in before.items()
+        if name in labels
+    ]
+    conflict = {"by": events[0]["username"], "at": events[0]["created_at"], "changes": changes}
+    return Typed(form, revision=row["revision"], conflict=conflict)
+
+
+def _form_name(name: str) -> str:
+    return "hypervisor" if name == "hypervisor_id" else name
+
+
+def _after_saving(view: View, form: Mapping[str, str], number: int, done: str) -> Response:
+    """Where the button that was pressed leads."""
+    place = {"continue": f"edit/{number}", "another": "create"}
+    return redirect(f"/admin/{view.kind}/{place.get(form.get('save', ''), f'details/{number}')}", done)
+
+
+def _static_addresses() -> Callable[[str], str]:
+    """Addresses of static files that change with their content, so that they may be kept."""
+    known: dict[str, str] = {}
+
+    def static(name: str) -> str:
+        if name not in known:
+            content = (HERE / "static" / name).read_bytes()
+            known[name] = f"/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
+        return known[name]
+
+    return static

@@ -1,0 +1,139 @@
+"""The audit trail in the panel, and the telling of events on other pages."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+
+from vmtrak import audit
+from vmtrak.access import Actor, Permission
+from vmtrak.admin.base import View
+from vmtrak.admin.tables import Filter, page_table
+from vmtrak.audit import Action, AuditEvent, AuditQuery
+from vmtrak.inventory import Hypervisor
+from vmtrak.web import inputs
+
+LABELS: Mapping[str, str] = {
+    "auth.login": "signed in",
+    "auth.login_failed": "failed to sign in",
+    "auth.logout": "signed out",
+    "auth.refresh_reuse": "presented a used refresh token",
+    "auth.setup_completed": "finished the set-up",
+    "vm.create": "added",
+    "vm.update": "changed",
+    "vm.delete": "moved to the trash",
+    "vm.restore": "brought back",
+    "vm.purge": "destroyed",
+    "hypervisor.create": "added",
+    "hypervisor.update": "changed",
+    "hypervisor.delete": "removed",
+    "user.create": "added",
+    "user.update": "changed",
+    "user.deactivate": "closed the account",
+    "user.password_reset": "reset the password",
+}
+
+_WORDS: Mapping[str, str] = {
+    "vm_name": "Name",
+    "vm_tag": "Tag",
+    "hypervisor_id": "Hypervisor",
+    "os_type": "OS type",
+    "os_version": "OS version",
+    "ip_address": "IP address",
+    "mac_address": "MAC address",
+    "vlan": "VLAN",
+    "vcpu": "vCPU",
+    "ram_gb": "RAM (GB)",
+    "disk_gb": "Disk (GB)",
+    "email": "E-mail",
+    "is_active": "Active",
+    "notify_expiry": "Expiry notices",
+    "must_change_password": "Must change password",
+}
+
+_PAGES = {"vm": "vm", "hypervisor": "hypervisor", "user": "user"}
+_GONE = {"vm.delete", "vm.purge", "hypervisor.delete"}
+
+
+def word(name: str) -> str:
+    """A field's name as people say it."""
+    return _WORDS.get(name, name.replace("_", " ").capitalize())
+
+
+def told(session: Session, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Events with what a page shows of them: diffs as lists, numbers of hypervisors as names."""
+    events = list(rows)
+    numbers = {n for event in events for n in _hypervisor_numbers(event["detail"] or {})}
+    found = session.execute(select(Hypervisor.id, Hypervisor.name).where(Hypervisor.id.in_(numbers)))
+    names: dict[int, str] = {number: name for number, name in found}
+    return [_told(event, names) for event in events]
+
+
+def _hypervisor_numbers(detail: Mapping[str, Any]) -> list[int]:
+    value = detail.get("hypervisor_id")
+    values = [value.get("from"), value.get("to")] if isinstance(value, dict) else [value]
+    return [number for number in values if isinstance(number, int)]
+
+
+def _told(event: dict[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
+    changes, facts = [], []
+    for name, value in (event["detail"] or {}).items():
+        if isinstance(value, dict) and value.keys() == {"from", "to"}:
+            before, after = (_said(name, value[side], names) for side in ("from", "to"))
+            changes.append({"label": word(name), "from": before, "to": after})
+        elif value is not None:
+            facts.append({"label": word(name), "value": _said(name, value, names)})
+    kind, number = event["entity_type"], event["entity_id"]
+    linked = kind in _PAGES and number and event["action"] not in _GONE
+    return {
+        **event,
+        "action_label": LABELS.get(event["action"], event["action"]),
+        "entity_href": f"/admin/{_PAGES[kind]}/details/{number}" if linked else None,
+        "changes": changes,
+        "facts": facts,
+    }
+
+
+def _said(name: str, value: Any, names: Mapping[int, str]) -> str | None:  # noqa: ANN401 - any JSON
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name == "hypervisor_id":
+        return names.get(value, f"no. {value}")
+    return str(value)
+
+
+class AuditView(View, model=AuditEvent):
+    kind = "audit"
+    noun = "event"
+    read = Permission.AUDIT_READ
+    can_create = can_edit = can_delete = False
+    columns: ClassVar = ()
+
+    def table(self, actor: Actor, request: Request) -> dict[str, Any]:
+        query = inputs.query(request, AuditQuery, blanks=False)
+        with self.state.database.read() as session:
+            page = audit.page(session, actor, query)
+            rows = told(session, page.rows)
+        filters = [
+            Filter("username", "Who", "text"),
+            Filter("action", "What", "select", [(a.value, f"{a.value}") for a in Action]),
+            Filter(
+                "entity_type",
+                "Kind",
+                "select",
+                [(kind, kind) for kind in ("vm", "hypervisor", "user", "auth")],
+            ),
+            Filter("from", "From", "date"),
+            Filter("to", "To", "date"),
+        ]
+        table = page_table(request, "audit", "Audit trail", page, filters)
+        return {**table, "rows": rows}
+
+    def details_of(self, actor: Actor, number: int) -> dict[str, Any]:
+        with self.state.database.read() as session:
+            event = told(session, [audit.get(session, actor, number)])[0]
+        return {"title": f"Event {number}", "event": event}

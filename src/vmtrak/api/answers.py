@@ -1,0 +1,180 @@
+"""The shapes of answers, for the OpenAPI document."""
+
+from datetime import date, datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from vmtrak.access import Role
+from vmtrak.inventory import Environment, HypervisorType, OsType, PowerState, Status
+
+T = TypeVar("T")
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Ok(_Answer):
+    ok: Literal[True]
+
+
+class Success(_Answer):
+    success: Literal[True]
+
+
+class Health(_Answer):
+    status: Literal["ok"]
+    version: str
+    uptime: int
+
+
+class VMAnswer(_Answer):
+    """A VM. `primary_username` stands only in lists, for those who may see credentials."""
+
+    id: int
+    vm_name: str
+    vm_tag: str | None
+    description: str | None
+    hypervisor_id: int | None
+    hypervisor_name: str | None
+    cluster: str | None
+    datacenter: str | None
+    os_type: OsType | None
+    os_version: str | None
+    hostname: str | None
+    ip_address: str | None
+    vlan: str | None
+    mac_address: str | None
+    vcpu: int | None
+    ram_gb: float | None
+    disk_gb: float | None
+    power_state: PowerState
+    environment: Environment | None
+    status: Status
+    owner: str | None
+    department: str | None
+    application: str | None
+    expiry_date: date | None
+    notes: str | None
+    created_at: datetime
+    updated_at: datetime
+    created_by: str
+    updated_by: str
+    primary_username: str | None = None
+
+
+class TrashedVM(VMAnswer):
+    deleted_at: datetime
+    deleted_by: str
+
+
+class HypervisorAnswer(_Answer):
+    """A hypervisor. Who sees only some VMs gets null for all but number, name and count."""
+
+    id: int
+    name: str
+    hostname: str | None
+    type: HypervisorType | None
+    version: str | None
+    description: str | None
+    status: Status | None
+    environment: Environment | None
+    vcpu: int | None
+    ram_gb: float | None
+    disk_gb: float | None
+    created_at: datetime | None
+    updated_at: datetime | None
+    vm_count: int
+
+
+class Named(_Answer):
+    id: int
+    name: str
+
+
+class AuditAnswer(_Answer):
+    id: int
+    user_id: int | None
+    username: str
+    action: str
+    entity_type: str
+    entity_id: int | None
+    entity_name: str | None
+    detail: dict[str, Any] | None
+    ip_address: str | None
+    request_id: str | None
+    created_at: datetime
+
+
+class UserAnswer(_Answer):
+    id: int
+    username: str
+    email: str
+    role: Role
+    department: str | None
+    is_active: bool
+    must_change_password: bool
+    notify_expiry: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class SignedInUser(_Answer):
+    id: int
+    username: str
+    email: str
+    role: Role
+    must_change_password: bool
+
+
+class LoginAnswer(_Answer):
+    accessToken: str  # noqa: N815 - the name that existing clients read
+    user: SignedInUser
+
+
+class RefreshAnswer(_Answer):
+    accessToken: str  # noqa: N815 - as above
+
+
+class Expiring(_Answer):
+    id: int
+    vm_name: str
+    ip_address: str | None
+    environment: Environment | None
+    owner: str | None
+    expiry_date: date
+    days_until_expiry: int
+
+
+class Statistics(_Answer):
+    total: int
+    by_status: dict[str, int]
+    by_environment: dict[str, int]
+    by_power_state: dict[str, int]
+    expiring_soon: list[Expiring]
+    expired_count: int
+
+
+class ListAnswer(_Answer, Generic[T]):
+    """One page; `next` is the cursor to go on with, null at the end."""
+
+    data: list[T]
+    total: int
+    page: int
+    limit: int
+    next: str | None
+
+
+class Problem(BaseModel):
+    """RFC 9457, with `error` (the detail) and `details` (by field) for earlier clients."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    error: str
+    request_id: str
+    details: dict[str, list[str]] | None = None

@@ -1,0 +1,143 @@
+"""The seam to Starlette: an endpoint is a row of a table and a few lines of code.
+
+The table says method, address, inputs, answers; routes and the OpenAPI document both come from
+it, so that what is documented is what is parsed.
+"""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from vmtrak.access import Actor, Permission
+from vmtrak.db import Seen
+from vmtrak.errors import Invalid, Malformed
+from vmtrak.fields import parse
+from vmtrak.web import inputs
+from vmtrak.web.state import State, actor_of
+
+M = TypeVar("M", bound=BaseModel)
+
+_ETAG = re.compile(r'"v([0-9]{1,18})"')
+
+JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to the API: who, with what, and what is needed to answer."""
+
+    state: State
+    request: Request
+    actor: Actor
+    body: bytes
+
+    def number(self, name: str = "id") -> int:
+        """An identifier from the address; raises `Invalid` for what can be none."""
+        return inputs.number(self.request.path_params[name], name)
+
+    def query(self, model: type[M]) -> M:
+        return inputs.query(self.request, model)
+
+    def json(self, model: type[M]) -> M:
+        """The body as an input. Raises `Malformed` for no JSON, `Invalid` for wrong fields."""
+        kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise HTTPException(415)
+        try:
+            data = orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            message = "The body is not JSON."
+            raise Malformed(message) from None
+        if not isinstance(data, Mapping):
+            raise Invalid({"body": ["must be an object"]})
+        return parse(model, data)
+
+    def seen(self) -> Seen:
+        """The revisions that `If-Match` allows; None without it. A foreign tag fits no row."""
+        given = self.request.headers.get("if-match")
+        if given is None or given.strip() == "*":
+            return None
+        found = (_ETAG.fullmatch(tag.strip()) for tag in given.split(","))
+        return {int(tag[1]) for tag in found if tag}
+
+
+def etag(revision: int) -> str:
+    return f'"v{revision}"'
+
+
+def answer(
+    content: Any,  # noqa: ANN401 - whatever JSON can say
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    return Response(
+        orjson.dumps(content, option=JSON_OPTIONS), status, headers, media_type="application/json"
+    )
+
+
+Run = Callable[[Call], Response]
+RunAsync = Callable[[Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One row of the table. A plain `run` works in a database thread, an async one on the loop.
+
+    `quick` marks a read so short that on SQLite it is done on the event loop as well.
+    """
+
+    method: str
+    path: str
+    summary: str
+    answers: type[BaseModel] | Any
+    run: Run | RunAsync
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    status: int = 200
+    errors: tuple[int, ...] = ()
+    permission: Permission | None = None
+    open: bool = False
+    quick: bool = False
+    etag: bool = False
+    tag: str = field(default="")
+
+
+def routes(state: State, endpoints: Sequence[Endpoint]) -> list[Route]:
+    """One route per address, so that a wrong method is answered with all that are right."""
+    paths: dict[str, dict[str, Endpoint]] = {}
+    for endpoint in endpoints:
+        paths.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+    return [
+        Route("/api" + path, _dispatch(state, methods), methods=list(methods))
+        for path, methods in paths.items()
+    ]
+
+
+def _dispatch(
+    state: State, methods: Mapping[str, Endpoint]
+) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        chosen = methods["GET" if request.method == "HEAD" else request.method]
+        actor = actor_of(request)
+        if chosen.permission is not None:
+            actor.require(chosen.permission)
+        body = b"" if chosen.method == "GET" else await request.body()
+        call = Call(state, request, actor, body)
+        if inspect.iscoroutinefunction(chosen.run):
+            return await chosen.run(call)
+        if chosen.method != "GET":
+            return await state.database.writing(chosen.run, call)
+        if chosen.quick and state.database.sqlite:
+            return chosen.run(call)
+        return await state.database.reading(chosen.run, call)
+
+    return endpoint

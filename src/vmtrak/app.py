@@ -1,0 +1,94 @@
+"""The composition root: everything is wired here, and nothing else happens here."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+import vmtrak.admin
+import vmtrak.api
+from vmtrak.accounts.sessions import TokenRules
+from vmtrak.admin import Panel
+from vmtrak.api import api_routes
+from vmtrak.db import Database
+from vmtrak.errors import VmtrakError
+from vmtrak.reachability import Prober
+from vmtrak.settings import Settings
+from vmtrak.web.errors import problem
+from vmtrak.web.guard import Guard
+from vmtrak.web.state import State, request_id_of
+
+LARGEST_BODY = 1024 * 1024
+"""Bytes; the largest form, notes and description in four-byte characters, takes 60 kB."""
+
+
+def build(settings: Settings) -> Starlette:
+    """The application on a database that has been migrated. Its life closes the database."""
+    state = make_state(settings)
+    panel = Panel(state)
+    refuse = _refuse(panel)
+    return Starlette(
+        routes=[
+            Route("/", _to_panel),
+            Route("/favicon.ico", _favicon),
+            *api_routes(state),
+            Mount("/static/swagger", _static(vmtrak.api.__file__)),
+            Mount("/static", _static(vmtrak.admin.__file__)),
+            panel.mount(),
+        ],
+        middleware=[Middleware(Guard, state=state, refuse=refuse)],
+        exception_handlers={VmtrakError: refuse, 404: refuse, 405: refuse, 413: refuse, 415: refuse},
+        lifespan=_life(state.database),
+        max_body_size=LARGEST_BODY,
+    )
+
+
+def make_state(settings: Settings) -> State:
+    zone = settings.timezone
+    return State(
+        database=Database(settings.database_url),
+        rules=TokenRules.of(
+            settings.signing_key(), settings.access_token_minutes, settings.refresh_token_days
+        ),
+        prober=Prober(),
+        today=lambda: datetime.now(zone).date(),
+        secure_cookies=settings.secure_cookies,
+        base_url=settings.base_url,
+    )
+
+
+def _life(database: Database) -> Callable[[Starlette], object]:
+    @asynccontextmanager
+    async def life(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        database.close()
+
+    return life
+
+
+def _refuse(panel: Panel) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def refuse(request: Request, error: Exception) -> Response:
+        if request.url.path.startswith("/api/"):
+            return problem(error, request_id_of(request))
+        return await panel.error_page(request, error)
+
+    return refuse
+
+
+def _static(module: str | None) -> StaticFiles:
+    return StaticFiles(directory=Path(module or "").parent / "static")
+
+
+async def _to_panel(_request: Request) -> Response:
+    return RedirectResponse("/admin/", 307)
+
+
+async def _favicon(_request: Request) -> Response:
+    return RedirectResponse("/static/favicon.svg", 308)

@@ -1,0 +1,334 @@
+"""The database: engine, units of work, read sessions, and statements prepared for the hottest reads."""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Engine,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    TypeDecorator,
+    create_engine,
+    event,
+    make_url,
+)
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.types import TypeEngine
+
+from vmtrak.access import Actor
+from vmtrak.errors import Conflict, Unavailable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Seen = Collection[int] | None
+"""The revisions of a row on which a change may build; None for any."""
+
+BUSY_TIMEOUT = 5_000
+"""Milliseconds for which a statement waits for another writer before the door answers 503."""
+
+_WRITES = "vmtrak_writes"
+
+Identifier = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite gives AUTOINCREMENT to INTEGER PRIMARY KEY only."""
+
+Key = String().with_variant(String(collation="C"), "postgresql")
+"""Text that sorts by code point in both databases, so that a cursor means the same in both."""
+
+
+class Moment(TypeDecorator[datetime]):
+    """A time in UTC, to the second, as the contract shows it: SQLite keeps that very text."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(String(20))
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 - text or time, by dialect
+        if value is None:
+            return None
+        moment = value.astimezone(UTC).replace(microsecond=0)
+        return iso(moment) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401 - as above
+        if isinstance(value, str):
+            return datetime.fromisoformat(value)
+        return None if value is None else value.astimezone(UTC)
+
+
+def now() -> datetime:
+    """The present second in UTC."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class WorkSession(Session):
+    """The session of a unit of work; `audit` watches what its commits contain."""
+
+
+class ReadSession(Session):
+    """A session that refuses to write."""
+
+
+@event.listens_for(ReadSession, "before_flush")
+def _refuse_to_flush(session: Session, *_: object) -> None:
+    if session.new or session.dirty or session.deleted:
+        message = "a read session was asked to write"
+        raise AssertionError(message)
+
+
+class Work:
+    """One unit of work: a session, who asked for it, and what is to happen once it is committed."""
+
+    def __init__(self, session: WorkSession, actor: Actor, moment: datetime) -> None:
+        self.session = session
+        self.actor = actor
+        self.moment = moment
+        self._afterwards: list[Callable[[], None]] = []
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        self._afterwards.append(call)
+
+    def flush(self, conflicts: Mapping[str, Conflict] | None = None) -> None:
+        """Send what is pending; a violated constraint that `conflicts` names becomes its Conflict."""
+        try:
+            self.session.flush()
+        except IntegrityError as error:
+            raise conflict(error, conflicts or {}) from error
+
+    def _committed(self) -> None:
+        for call in self._afterwards:
+            call()
+
+
+def conflict(error: IntegrityError, conflicts: Mapping[str, Conflict]) -> Exception:
+    """The Conflict for the constraint that was violated; the error itself if none is foreseen.
+
+    PostgreSQL reports the constraint's name, SQLite the columns, from which the naming
+    convention gives the name.
+    """
+    diagnosis = getattr(error.orig, "diag", None)
+    if diagnosis is not None:
+        return conflicts.get(diagnosis.constraint_name or "", error)
+    columns = str(error.orig).removeprefix("UNIQUE constraint failed: ").split(", ")
+    name = "uq_" + "_".join([columns[0].partition(".")[0], *(c.rpartition(".")[2] for c in columns)])
+    return conflicts.get(name, error)
+
+
+class Prepared:
+    """A SELECT compiled once and run through the driver itself.
+
+    Building and running a Core statement costs about as much as answering a whole bare
+    request; the one row and the one page that scripts ask for all day skip it.
+    """
+
+    def __init__(self, statement: Select[Any]) -> None:
+        self._statement = statement
+        self._compiled: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
+        self.columns = tuple(statement.selected_columns.keys())
+
+    def sql(self, dialect: Dialect) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+        """The SQL, the parameter names by position (SQLite), and the fixed parameters."""
+        found = self._compiled.get(dialect.name)
+        if found is None:
+            compiled = self._statement.compile(
+                dialect=dialect, compile_kwargs={"render_postcompile": True}
+            )
+            names = tuple(getattr(compiled, "positiontup", None) or ())
+            fixed = {k: v for k, v in compiled.params.items() if v is not None}
+            found = self._compiled[dialect.name] = (str(compiled), names, fixed)
+        return found
+
+
+class Database:
+    """Opens units of work and reads on one database. Safe to share between threads."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite_engine(url) if self.sqlite else _postgresql_engine(url)
+        self._write = sessionmaker(
+            self.engine.execution_options(**{_WRITES: True}),
+            class_=WorkSession,
+            expire_on_commit=False,
+            autoflush=False,
+        )
+        self._read = sessionmaker(
+            self.engine, class_=ReadSession, expire_on_commit=False, autoflush=False
+        )
+        self._local = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._readers: anyio.CapacityLimiter | None = None
+        self._writers: anyio.CapacityLimiter | None = None
+
+    @contextmanager
+    def work(self, actor: Actor) -> Iterator[Work]:
+        """One transaction that may write: leaving it commits, an exception rolls back."""
+        with self._write() as session:
+            work = Work(session, actor, now())
+            try:
+                session.connection()
+                yield work
+                work.flush()
+                session.commit()
+            except OperationalError as error:
+                raise _unavailable(error) from error
+        work._committed()  # noqa: SLF001 - the two classes are one mechanism
+
+    @contextmanager
+    def read(self) -> Iterator[ReadSession]:
+        """A session for reading; it sees one snapshot and refuses to flush."""
+        with self._read() as session:
+            yield session
+
+    def rows(self, prepared: Prepared, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a prepared statement on this thread's own reading connection."""
+        sql, names, fixed = prepared.sql(self.engine.dialect)
+        values = {**fixed, **parameters}
+        if self.sqlite:
+            bound = [values.get(name) for name in names]
+            return self._reading_connection().execute(sql, bound).fetchall()
+        connection = self.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute(sql, values)
+            return list(cursor.fetchall())
+        finally:
+            connection.close()
+
+    def dicts(self, prepared: Prepared, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The rows as dictionaries in the order of the statement's columns."""
+        columns = prepared.columns
+        return [
+            dict(zip(columns, row, strict=True)) for row in self.rows(prepared, parameters)
+        ]
+
+    def _reading_connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                str(self.url.database), isolation_level=None, check_same_thread=False,
+                cached_statements=512,
+            )
+            _pragmas(connection)
+            connection.execute("PRAGMA query_only=ON")
+            self._local.connection = connection
+            with self._lock:
+                self._opened.append(connection)
+        return connection
+
+    async def reading(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a reading call on one of the few database threads.
+
+        On SQLite two: the driver lets the interpreter lock go at every row, so more threads
+        only wait for each other. A writer that waits for the file's lock never takes one.
+        """
+        if self._readers is None:
+            self._readers = anyio.CapacityLimiter(2 if self.sqlite else 10)
+        return await anyio.to_thread.run_sync(
+            lambda: call(*args, **kwargs), limiter=self._readers
+        )
+
+    async def writing(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a writing call on a thread for writers: SQLite has one writer at a time anyway."""
+        if self._writers is None:
+            self._writers = anyio.CapacityLimiter(1 if self.sqlite else 10)
+        return await anyio.to_thread.run_sync(
+            lambda: call(*args, **kwargs), limiter=self._writers
+        )
+
+    def check(self) -> None:
+        """Raise unless the database answers."""
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+
+    def close(self) -> None:
+        """Give everything back; on SQLite the write-ahead log is written into the file first."""
+        if self.sqlite:
+            with self._lock:
+                for connection in self._opened:
+                    connection.close()
+                self._opened.clear()
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("COMMIT")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.engine.dispose()
+
+
+def _unavailable(error: OperationalError) -> Exception:
+    return Unavailable() if "database is locked" in str(error.orig) else error
+
+
+def _sqlite_engine(url: str) -> Engine:
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        connect_args={"isolation_level": None, "check_same_thread": False},
+        pool_size=4,
+        max_overflow=8,
+    )
+    event.listen(engine, "connect", lambda connection, _record: _pragmas(connection))
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _pragmas(connection: sqlite3.Connection) -> None:
+    for pragma in (
+        f"busy_timeout={BUSY_TIMEOUT}",
+        "journal_mode=WAL",
+        "foreign_keys=ON",
+        # FULL: a commit that was confirmed, and with it its audit row, survives a power cut.
+        "synchronous=FULL",
+        "cache_size=-32768",
+        "mmap_size=268435456",
+        "temp_store=MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Any) -> None:  # noqa: ANN401 - SQLAlchemy's Connection
+    """Take the write lock at once where a write may follow a read."""
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgresql_engine(url: str) -> Engine:
+    return create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        hide_parameters=True,
+        pool_size=10,
+        max_overflow=10,
+        pool_pre_ping=True,
+        connect_args={"options": "-c timezone=UTC"},
+    )

@@ -1,0 +1,77 @@
+"""What can go wrong for a person, as few kinds as the doors need to tell apart.
+
+`str(error)` is safe to show to anyone: the panel prints it into pages.
+"""
+
+
+class VmtrakError(Exception):
+    """Base of every refusal that a person may read."""
+
+    default = "That did not work."
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.default)
+
+
+class NotAuthenticated(VmtrakError):
+    default = "Sign in first."
+
+
+class Forbidden(VmtrakError):
+    default = "Your role does not allow this."
+
+
+class SetupRequired(Forbidden):
+    """The account must finish its set-up before anything else works."""
+
+    default = "setup_required"
+
+
+class NotFound(VmtrakError):
+    default = "There is no such entry."
+
+
+class Conflict(VmtrakError):
+    """The request is fine by itself but collides with what is there.
+
+    `field` names the input to which a form should pin the message, if there is one.
+    """
+
+    default = "This collides with an existing entry."
+
+    def __init__(self, message: str | None = None, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Stale(VmtrakError):
+    default = "Somebody else changed this in the meantime."
+
+
+class Invalid(VmtrakError):
+    """Bad input; `fields` maps each field's name to what is wrong with it."""
+
+    default = "Some fields need another look."
+
+    def __init__(self, fields: dict[str, list[str]]) -> None:
+        reasons = "; ".join(f"{name}: {', '.join(why)}" for name, why in fields.items())
+        super().__init__(reasons or None)
+        self.fields = fields
+
+
+class Malformed(VmtrakError):
+    """The request itself cannot be read: no JSON, wrong encoding."""
+
+    default = "The request could not be read."
+
+
+class TooMany(VmtrakError):
+    default = "Too many attempts. Try again later."
+
+    def __init__(self, retry_after: int, message: str | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(VmtrakError):
+    default = "The database is busy. Try again in a moment."

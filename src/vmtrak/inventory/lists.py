@@ -1,0 +1,542 @@
+"""Finding VMs: which a person sees, pages, cursors, totals, suggestions.
+
+Lists answer at a cost that does not grow with the inventory: each offered sort has an index,
+totals come from a tally that the database keeps, search goes through trigrams. What is left
+to decide per request is which one condition leads, because SQLite's planner does not know
+how many rows a value has; `_plan` asks the tally.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from enum import StrEnum
+from functools import lru_cache
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BeforeValidator, Field
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Date,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    Table,
+    UnaryExpression,
+    bindparam,
+    column,
+    func,
+    or_,
+    select,
+    table,
+    tuple_,
+)
+from sqlalchemy.sql.operators import custom_op
+
+from vmtrak.access import Actor, Permission
+from vmtrak.db import Database, Prepared
+from vmtrak.errors import Invalid
+from vmtrak.fields import LARGEST_ID, LAST, Day, Input, Reference, Text, blank_to_none, fold, whole
+from vmtrak.inventory.models import (
+    GROUPS,
+    NEVER,
+    SORTS,
+    VM,
+    Environment,
+    Hypervisor,
+    PowerState,
+    Status,
+)
+
+FEW = 2_000
+"""So many rows are sorted faster than an index is walked past everything else."""
+
+TRIGRAM = 3
+"""Shorter words are not in the trigram index; they are searched for by reading."""
+
+NOBODY = "\U0010fffe"
+"""Equals no key: stands in where the actor has no e-mail or no department."""
+
+_TALLY = Table(
+    "vm_tally",
+    MetaData(),
+    Column("dimension", String),
+    Column("value", String),
+    Column("environment_key", String),
+    Column("status", String),
+    Column("power_state", String),
+    Column("n", Integer),
+)
+_SEARCH = table("vm_search", column("rowid"), column("vm_search"))
+
+FIELDS = tuple(
+    getattr(VM, name)
+    for name in (
+        "id",
+        "vm_name",
+        "vm_tag",
+        "description",
+        "hypervisor_id",
+        "cluster",
+        "datacenter",
+        "os_type",
+        "os_version",
+        "hostname",
+        "ip_address",
+        "vlan",
+        "mac_address",
+        "vcpu",
+        "ram_gb",
+        "disk_gb",
+        "power_state",
+        "environment",
+        "status",
+        "owner",
+        "department",
+        "application",
+        "expiry_date",
+        "notes",
+        "created_at",
+        "updated_at",
+        "created_by",
+        "updated_by",
+    )
+)
+
+
+class Sort(StrEnum):
+    VM_NAME = "vm_name"
+    IP_ADDRESS = "ip_address"
+    HYPERVISOR_NAME = "hypervisor_name"
+    ENVIRONMENT = "environment"
+    STATUS = "status"
+    POWER_STATE = "power_state"
+    OWNER = "owner"
+    DEPARTMENT = "department"
+    EXPIRY_DATE = "expiry_date"
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+
+
+class Order(StrEnum):
+    ASC = "asc"
+    DESC = "desc"
+
+
+class Missing(StrEnum):
+    OWNER = "owner"
+    EXPIRY_DATE = "expiry_date"
+    ENVIRONMENT = "environment"
+    DEPARTMENT = "department"
+    HYPERVISOR = "hypervisor"
+
+
+_Optional = BeforeValidator(blank_to_none)
+
+
+class VMQuery(Input):
+    """What a list of VMs can be asked for."""
+
+    search: Text(200) = None
+    environment: Annotated[Environment | None, _Optional] = None
+    status: Annotated[Status | None, _Optional] = None
+    power_state: Annotated[PowerState | None, _Optional] = None
+    department: Text(128) = None
+    hypervisor_id: Reference = None
+    owner: Text(256) = None
+    expiring_in: Annotated[int | None, Field(ge=0, le=36_500), _Optional] = None
+    expires_from: Day = None
+    expires_to: Day = None
+    missing: Annotated[Missing | None, _Optional] = None
+    page: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    sort: Sort = Sort.VM_NAME
+    order: Order = Order.ASC
+    cursor: Text(2_000) = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of rows as dictionaries; `next` is the cursor to go on with, None at the end."""
+
+    rows: list[dict[str, Any]]
+    total: int
+    page: int
+    limit: int
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Cursor:
+    sort: str
+    order: str
+    key: str
+    id: int
+    page: int
+
+    def encode(self) -> str:
+        values = [self.sort, self.order, self.key, self.id, self.page]
+        return base64.urlsafe_b64encode(orjson.dumps(values)).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> "_Cursor":
+        try:
+            padded = text + "=" * (-len(text) % 4)
+            sort, order, key, row, page = orjson.loads(base64.urlsafe_b64decode(padded))
+        except (ValueError, TypeError, binascii.Error):
+            raise _bad_cursor() from None
+        right = (
+            sort in SORTS
+            and order in {"asc", "desc"}
+            and isinstance(key, str)
+            and "\0" not in key
+            and type(row) is int
+            and type(page) is int
+            and 0 < row <= LARGEST_ID
+            and 0 < page <= LARGEST_ID
+        )
+        if not right:
+            raise _bad_cursor()
+        if SORTS[sort].type.python_type is date:
+            _calendar_day(key)
+        return cls(sort, order, key, row, page)
+
+
+def _bad_cursor() -> Invalid:
+    return Invalid({"cursor": ["is not one that this list gave"]})
+
+
+def _calendar_day(key: str) -> None:
+    try:
+        date.fromisoformat(key)
+    except ValueError:
+        raise _bad_cursor() from None
+
+
+def sees_all(actor: Actor) -> bool:
+    return actor.may(Permission.VM_READ_ALL)
+
+
+def scope(actor: Actor) -> tuple[ColumnElement[bool], ...]:
+    """The conditions under which a person sees a VM, bound by `scope_values`."""
+    if sees_all(actor):
+        return ()
+    return (_own(),)
+
+
+def _own() -> ColumnElement[bool]:
+    return or_(
+        VM.owner_key == bindparam("me_username", type_=String),
+        VM.owner_key == bindparam("me_email", type_=String),
+        VM.department_key == bindparam("me_department", type_=String),
+    )
+
+
+def scope_values(actor: Actor) -> dict[str, str]:
+    return {
+        "me_username": fold(actor.username),
+        "me_email": fold(actor.email) if actor.email else NOBODY,
+        "me_department": fold(actor.department) if actor.department else NOBODY,
+    }
+
+
+def visible(actor: Actor) -> Select[VM]:
+    """The VMs that a person sees, as rows to change; none that is in the trash."""
+    actor.require(Permission.VM_READ)
+    statement = select(VM).where(VM.deleted_at.is_(None), *scope(actor))
+    return statement if sees_all(actor) else statement.params(scope_values(actor))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """All that decides a statement's text; the values are bound when it runs."""
+
+    filters: tuple[str, ...] = ()
+    words: int = 0
+    trigrams: bool = False
+    own: bool = False
+    lead: str | None = None
+    sort: str = "vm_name"
+    descending: bool = False
+    mode: str = "first"
+    hints: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """A query taken apart: which conditions, with which values."""
+
+    filters: dict[str, Any] = field(default_factory=dict)
+    words: list[str] = field(default_factory=list)
+    own: bool = False
+    scope: dict[str, str] = field(default_factory=dict)
+
+    def values(self) -> dict[str, Any]:
+        words = {f"word{at}": _pattern(word) for at, word in enumerate(self.words)}
+        long = [word for word in self.words if len(word) >= TRIGRAM]
+        match = " ".join('"' + word.replace('"', '""') + '"' for word in long)
+        return {**self.filters, **words, "match": match, **self.scope}
+
+
+def _pattern(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+def _ask(actor: Actor, query: VMQuery, today: date) -> _Ask:
+    values: dict[str, Any] = {
+        "environment": query.environment,
+        "status": query.status,
+        "power_state": query.power_state,
+        "department": fold(query.department) if query.department else None,
+        "hypervisor_id": query.hypervisor_id,
+        "owner": fold(query.owner) if query.owner else None,
+    }
+    first, last = query.expires_from, query.expires_to
+    if query.expiring_in is not None:
+        first = max(first or today, today)
+        until = today + timedelta(days=min(query.expiring_in, (NEVER - today).days - 1))
+        last = min(last or until, until)
+    values["expires_from"] = first.isoformat() if first else None
+    if first and not last:
+        last = NEVER - timedelta(days=1)
+    values["expires_to"] = last.isoformat() if last else None
+    if query.missing:
+        name = "missing_" + query.missing
+        values[name] = NEVER.isoformat() if query.missing == Missing.EXPIRY_DATE else LAST
+    return _Ask(
+        filters={name: value for name, value in values.items() if value is not None},
+        words=fold(query.search).split() if query.search else [],
+        own=not sees_all(actor),
+        scope={} if sees_all(actor) else scope_values(actor),
+    )
+
+
+_CONDITIONS: dict[str, ColumnElement[Any]] = {
+    **GROUPS,
+    "owner": VM.owner_key,
+    "missing_owner": VM.owner_key,
+    "missing_expiry_date": VM.expiry_key,
+    "missing_environment": VM.environment_key,
+    "missing_department": VM.department_key,
+    "missing_hypervisor": VM.hypervisor_key,
+    "expires_from": VM.expiry_key,
+    "expires_to": VM.expiry_key,
+}
+
+
+def _condition(name: str, *, hidden: bool) -> ColumnElement[bool]:
+    """The condition of one filter; `hidden` keeps SQLite from choosing an index for it."""
+    subject = _CONDITIONS[name]
+    value = bindparam(name, type_=subject.type)
+    shown: ColumnElement[Any] = (
+        UnaryExpression(subject, operator=custom_op("+"), type_=subject.type) if hidden else subject
+    )
+    if name == "expires_from":
+        return shown >= value
+    return shown <= value if name == "expires_to" else shown == value
+
+
+def _conditions(shape: _Shape) -> list[ColumnElement[bool]]:
+    terms: list[ColumnElement[bool]] = [VM.deleted_at.is_(None)]
+    for name in shape.filters:
+        leads = shape.lead == name or (shape.lead == "expires" and name.startswith("expires"))
+        terms.append(_condition(name, hidden=shape.hints and not leads))
+    if shape.own:
+        terms.append(_own())
+    if shape.trigrams:
+        match = _SEARCH.c.vm_search.op("MATCH")(bindparam("match", type_=String))
+        terms.append(VM.id.in_(select(_SEARCH.c.rowid).where(match)))
+    terms.extend(
+        VM.search_text.like(bindparam(f"word{at}", type_=String), escape="\\")
+        for at in range(shape.words)
+    )
+    return terms
+
+
+@lru_cache(maxsize=2_048)
+def _page_statement(shape: _Shape) -> Prepared:
+    key = SORTS[shape.sort]
+    order = (key.desc(), VM.id.desc()) if shape.descending else (key.asc(), VM.id.asc())
+    rows = select(*FIELDS, Hypervisor.name.label("hypervisor_name"), key.label("sort_key"))
+    joined = rows.outerjoin_from(VM, Hypervisor, VM.hypervisor_id == Hypervisor.id)
+    limit = bindparam("limit", type_=Integer)
+    if shape.mode == "offset":
+        # Skipping is done in the index alone; only the rows of the page are read.
+        ids = select(VM.id).where(*_conditions(shape)).order_by(*order)
+        chosen = ids.limit(limit).offset(bindparam("offset", type_=Integer)).subquery()
+        return Prepared(joined.join(chosen, chosen.c.id == VM.id).order_by(*order))
+    statement = joined.where(*_conditions(shape))
+    if shape.mode == "cursor":
+        here = tuple_(key, VM.id)
+        after = tuple_(bindparam("after_key", type_=key.type), bindparam("after_id", type_=Integer))
+        statement = statement.where(here < after if shape.descending else here > after)
+    return Prepared(statement.order_by(*order).limit(limit))
+
+
+@lru_cache(maxsize=2_048)
+def _count_statement(shape: _Shape, most: int | None) -> Prepared:
+    if most is None:
+        return Prepared(select(func.count()).select_from(VM).where(*_conditions(shape)))
+    some = select(VM.id).where(*_conditions(shape)).limit(most).subquery()
+    return Prepared(select(func.count()).select_from(some))
+
+
+@lru_cache(maxsize=64)
+def _tally_statement(names: tuple[str, ...]) -> Prepared:
+    dimension = next((n for n in names if n in {"department", "hypervisor_id"}), "all")
+    terms = [_TALLY.c.dimension == dimension]
+    columns = {
+        "environment": _TALLY.c.environment_key,
+        "status": _TALLY.c.status,
+        "power_state": _TALLY.c.power_state,
+    }
+    for name in names:
+        terms.append(columns.get(name, _TALLY.c.value) == bindparam(name, type_=String))
+    return Prepared(select(func.coalesce(func.sum(_TALLY.c.n), 0)).where(*terms))
+
+
+def _tallied(names: tuple[str, ...]) -> bool:
+    """The tally knows state by department and state by hypervisor, not by both."""
+    return set(names) <= GROUPS.keys() and not {"department", "hypervisor_id"} <= set(names)
+
+
+def _one(database: Database, statement: Prepared, values: Mapping[str, Any]) -> int:
+    return int(database.rows(statement, values)[0][0])
+
+
+def _tally(database: Database, names: tuple[str, ...], values: Mapping[str, Any]) -> int:
+    given = {name: str(values[name]) for name in names}
+    return _one(database, _tally_statement(names), given)
+
+
+def _few(database: Database, ask: _Ask, name: str) -> int:
+    """How many rows one filter has: exactly where the tally knows, else up to FEW + 1."""
+    if name in GROUPS:
+        return _tally(database, (name,), ask.filters)
+    names = tuple(n for n in ask.filters if n.startswith("expires")) if name == "expires" else (name,)
+    shape = _Shape(filters=names, lead=name)
+    return _one(database, _count_statement(shape, FEW + 1), ask.values())
+
+
+def _matches(database: Database, ask: _Ask) -> int:
+    match = _SEARCH.c.vm_search.op("MATCH")(bindparam("match", type_=String))
+    some = select(_SEARCH.c.rowid).where(match).limit(FEW + 1).subquery()
+    return _one(database, Prepared(select(func.count()).select_from(some)), ask.values())
+
+
+def _plan(database: Database, ask: _Ask, sort: str) -> tuple[str | None, bool]:
+    """Which filter's index leads, and whether the search goes through trigrams (SQLite only)."""
+    names = list(dict.fromkeys("expires" if n.startswith("expires") else n for n in ask.filters))
+    found = {name: _few(database, ask, name) for name in names}
+    lead = min(found, key=found.__getitem__, default=None)
+    if any(len(word) >= TRIGRAM for word in ask.words):
+        matches = _matches(database, ask)
+        if matches <= min(FEW, found.get(lead or "", FEW)):
+            return None, True
+    if lead is None or found[lead] <= FEW:
+        return lead, False
+    # Too many to sort: walk the index of the order instead, which for names starts with the group.
+    by_name = [name for name in names if name in GROUPS]
+    if sort == "vm_name" and by_name:
+        return min(by_name, key=found.__getitem__), False
+    return ("expires", False) if sort == "expiry_date" and "expires" in found else (None, False)
+
+
+def count(database: Database, ask: _Ask, lead: str | None = None) -> int:
+    names = tuple(sorted(ask.filters))
+    if not ask.own and not ask.words and _tallied(names):
+        return _tally(database, names, ask.filters)
+    trigrams = database.sqlite and any(len(word) >= TRIGRAM for word in ask.words)
+    shape = _Shape(
+        filters=names,
+        words=len(ask.words),
+        trigrams=trigrams,
+        own=ask.own,
+        lead=lead,
+        hints=database.sqlite and (trigrams or lead is not None),
+    )
+    return _one(database, _count_statement(shape, None), ask.values())
+
+
+def total(database: Database, actor: Actor, query: VMQuery, today: date) -> int:
+    """How many VMs of those that the person sees the query is about."""
+    actor.require(Permission.VM_READ)
+    return count(database, _ask(actor, query, today))
+
+
+def page(database: Database, actor: Actor, query: VMQuery, today: date) -> Page:
+    """One page of the VMs that the person sees."""
+    actor.require(Permission.VM_READ)
+    ask = _ask(actor, query, today)
+    cursor = _Cursor.decode(query.cursor) if query.cursor else None
+    sort, order = (cursor.sort, cursor.order) if cursor else (query.sort, query.order)
+    plain = not ask.filters and not ask.words
+    lead, trigrams = (
+        _plan(database, ask, sort) if database.sqlite and not plain and not ask.own else (None, False)
+    )
+    whole_count = count(database, ask, lead)
+    number = cursor.page if cursor else query.page
+    offset = 0 if cursor else (query.page - 1) * query.limit
+    if offset and offset >= whole_count:
+        return Page([], whole_count, number, query.limit, None)
+    shape = _Shape(
+        filters=tuple(sorted(ask.filters)),
+        words=len(ask.words),
+        trigrams=trigrams,
+        own=ask.own,
+        lead=lead,
+        sort=sort,
+        descending=order == Order.DESC,
+        mode="cursor" if cursor else "offset" if offset else "first",
+        hints=database.sqlite and not ask.own,
+    )
+    values = {**ask.values(), "limit": query.limit + 1, "offset": offset}
+    if cursor:
+        values |= {"after_key": cursor.key, "after_id": cursor.id}
+    rows = database.dicts(_page_statement(shape), values)
+    following = _following(rows, query.limit, sort, order, number)
+    return Page([_row(row) for row in rows[: query.limit]], whole_count, number, query.limit, following)
+
+
+def _following(
+    rows: list[dict[str, Any]], limit: int, sort: str, order: str, number: int
+) -> str | None:
+    if len(rows) <= limit:
+        return None
+    last = rows[limit - 1]
+    key = last["sort_key"]
+    text = key if isinstance(key, str) else key.isoformat()
+    return _Cursor(sort, order, text, last["id"], number + 1).encode()
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    row.pop("sort_key", None)
+    row["ram_gb"] = whole(row["ram_gb"])
+    row["disk_gb"] = whole(row["disk_gb"])
+    return row
+
+
+def _one_statement(*, own: bool) -> Prepared:
+    statement = select(*FIELDS, Hypervisor.name.label("hypervisor_name"), VM.revision)
+    joined = statement.outerjoin_from(VM, Hypervisor, VM.hypervisor_id == Hypervisor.id)
+    terms = [VM.id == bindparam("id", type_=Integer), VM.deleted_at.is_(None)]
+    return Prepared(joined.where(*terms, *((_own(),) if own else ())))
+
+
+_ONE = _one_statement(own=False)
+_OWN_ONE = _one_statement(own=True)
+
+
+def find(database: Database, actor: Actor, vm_id: int) -> dict[str, Any] | None:
+    """One VM as the contract shows it, with its `revision`; None if the person sees no such VM."""
+    actor.require(Permission.VM_READ)
+    if sees_all(actor):
+        rows = database.dicts(_ONE, {"id": vm_id})
+    else:
+        rows = database.dicts(_OWN_ONE, {"id": vm_id, **scope_values(actor)})
+    return _row(rows[0]) if rows else None

@@ -1,0 +1,206 @@
+"""The guard before both doors: who asks, from where, and the headers of every answer."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import quote, urlsplit
+
+from loguru import logger
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vmtrak.access import Actor
+from vmtrak.accounts import sessions
+from vmtrak.errors import Forbidden, NotAuthenticated, SetupRequired
+from vmtrak.logs import bound
+from vmtrak.web.state import ACTOR, State
+
+PANEL_COOKIE = "vmtrak_session"
+REFRESH_COOKIE = "refreshToken"
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+OPEN = frozenset(
+    {
+        "/",
+        "/favicon.ico",
+        "/admin/login",
+        "/admin/setup",
+        "/admin/link",
+        "/api/health",
+        "/api/openapi.json",
+        "/api/docs",
+        "/api/auth/login",
+        "/api/auth/refresh",
+        "/api/auth/logout",
+    }
+)
+"""Addresses that need no actor."""
+
+UNFINISHED = frozenset(
+    {"/admin/complete-setup", "/admin/logout", "/api/auth/complete-setup", "/api/auth/logout"}
+)
+"""What works for an account that must finish its set-up first."""
+
+_PANEL_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+_COMMON = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+]
+_PANEL_HEADERS = [*_COMMON, (b"content-security-policy", _PANEL_POLICY.encode())]
+_API_HEADERS = [
+    *_COMMON,
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
+_HSTS = (b"strict-transport-security", b"max-age=31536000")
+
+Refuse = Callable[[Request, Exception], Awaitable[Response]]
+
+
+class Guard:
+    """ASGI middleware. `refuse` renders an error for the door that the request knocked at."""
+
+    def __init__(self, app: ASGIApp, state: State, refuse: Refuse) -> None:
+        self._app = app
+        self._state = state
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        client = scope.get("client")
+        visitor = sessions.visitor(client[0] if client else None, secrets.token_hex(8))
+        scope[ACTOR] = visitor
+        answer = _Answer(send, scope["path"], secure=self._state.secure_cookies)
+        with bound(request_id=visitor.request_id):
+            try:
+                refused = await self._admit(scope, visitor)
+                if refused is not None:
+                    await refused(scope, receive, answer)
+                    return
+                await self._app(scope, receive, answer)
+            except Exception as error:  # noqa: BLE001 - the last stop: logged whole, told by its id
+                await self._fail(scope, receive, answer, error)
+
+    async def _fail(
+        self, scope: Scope, receive: Receive, answer: "_Answer", error: Exception
+    ) -> None:
+        request = Request(scope)
+        response = await self._refuse(request, error)
+        if response.status_code >= 500:  # noqa: PLR2004 - server errors
+            logger.opt(exception=error).error("{} {} failed", scope["method"], scope["path"])
+        if not answer.started:
+            await response(scope, receive, answer)
+
+    async def _admit(self, scope: Scope, visitor: Actor) -> Response | None:
+        """Find the actor; the response to give instead of what was asked for, if there is one."""
+        path, method = scope["path"], scope["method"]
+        headers = {name: value for name, value in scope["headers"] if name in _READ}
+        api = path.startswith("/api/")
+        if method not in SAFE:
+            _require_same_origin(headers, lenient=api)
+        if path.startswith("/static/"):
+            return None
+        actor = await self._actor(headers, visitor, api=api)
+        if actor is None:
+            return None if path in OPEN else _to_sign_in(scope, api=api)
+        scope[ACTOR] = actor
+        if actor.must_change_password and path not in UNFINISHED | OPEN:
+            if api:
+                raise SetupRequired
+            return RedirectResponse("/admin/complete-setup", 303)
+        return None
+
+    async def _actor(
+        self, headers: dict[bytes, bytes], visitor: Actor, *, api: bool
+    ) -> Actor | None:
+        """The session cookie counts at the panel, the bearer token at the API, never crosswise."""
+        database = self._state.database
+        if api:
+            kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+            if kind.lower() != "bearer" or not token:
+                return None
+            arguments = (database, self._state.rules, token.strip(), visitor)
+            if database.sqlite:
+                # A look-up by primary key in a local file is cheaper than handing it to a thread.
+                return sessions.by_access_token(*arguments)
+            return await database.reading(sessions.by_access_token, *arguments)
+        token = cookie(headers.get(b"cookie", b"").decode("latin-1"), PANEL_COOKIE) or ""
+        if not token:
+            return None
+        if database.sqlite:
+            return sessions.by_cookie(database, token, visitor)
+        return await database.reading(sessions.by_cookie, database, token, visitor)
+
+
+_READ = frozenset({b"authorization", b"cookie", b"origin", b"sec-fetch-site", b"host"})
+
+
+class _Answer:
+    """Adds the security headers on the way out and remembers whether the answer has begun."""
+
+    def __init__(self, send: Send, path: str, *, secure: bool) -> None:
+        self._send = send
+        self.started = False
+        scripts = path.startswith("/api/") and path != "/api/docs"
+        self._headers = _API_HEADERS if scripts else _PANEL_HEADERS
+        if secure:
+            self._headers = [*self._headers, _HSTS]
+        self._storable = path.startswith("/static/")
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            given = message.setdefault("headers", [])
+            message["headers"] = [*given, *self._headers]
+            if not self._storable and not any(name == b"cache-control" for name, _ in given):
+                message["headers"].append((b"cache-control", b"no-store"))
+        await self._send(message)
+
+
+def _require_same_origin(headers: dict[bytes, bytes], *, lenient: bool) -> None:
+    """Refuse an unsafe request that another site's page started.
+
+    Browsers say so in Sec-Fetch-Site, or at least in Origin. A script that says neither may use
+    the API, where no cookie gives it anything it does not hold itself.
+    """
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    if site is not None:
+        same = site == b"same-origin"
+    elif origin is not None:
+        same = urlsplit(origin.decode("latin-1")).netloc == headers.get(b"host", b"").decode("latin-1")
+    else:
+        same = lenient
+    if not same:
+        message = "This request came from another site."
+        raise Forbidden(message)
+
+
+def _to_sign_in(scope: Scope, *, api: bool) -> Response:
+    if api or scope["method"] not in SAFE or not scope["path"].startswith("/admin"):
+        raise NotAuthenticated
+    wants = Request(scope).headers.get("accept", "")
+    if "text/html" not in wants and "*/*" not in wants:
+        raise NotAuthenticated
+    query = scope["query_string"].decode("latin-1")
+    target = scope["path"] + (f"?{query}" if query else "")
+    return RedirectResponse(f"/admin/login?next={quote(target, safe='')}", 303)
+
+
+def cookie(header: str, name: str) -> str | None:
+    """One cookie of the Cookie header."""
+    try:
+        found = SimpleCookie(header).get(name)
+    except CookieError:
+        return None
+    return found.value if found else None

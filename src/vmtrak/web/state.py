@@ -1,0 +1,37 @@
+"""What the composition root gives to both doors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+from starlette.requests import Request
+
+from vmtrak.access import Actor
+from vmtrak.accounts.sessions import TokenRules
+from vmtrak.db import Database
+from vmtrak.reachability import Prober
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """`today` is the date in the zone of the settings."""
+
+    database: Database
+    rules: TokenRules
+    prober: Prober
+    today: Callable[[], date]
+    secure_cookies: bool
+    base_url: str
+
+
+ACTOR = "vmtrak.actor"
+
+
+def actor_of(request: Request) -> Actor:
+    """The actor that the guard found; a visitor on the few addresses that need none."""
+    actor: Actor = request.scope[ACTOR]
+    return actor
+
+
+def request_id_of(request: Request) -> str:
+    return actor_of(request).request_id or ""
