@@ -34,7 +34,7 @@ def build(settings: Settings) -> Starlette:
     state = make_state(settings)
     panel = Panel(state)
     refuse = _refuse(panel)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", _to_panel),
             Route("/favicon.ico", _favicon),
@@ -48,6 +48,8 @@ def build(settings: Settings) -> Starlette:
         lifespan=_life(state.database),
         max_body_size=LARGEST_BODY,
     )
+    app.state.vmtrak = state
+    return app
 
 
 def make_state(settings: Settings) -> State:

@@ -167,7 +167,10 @@ def demo_command(host: str, port: int, *, check: bool) -> None:
             password = demo.fill(database, datetime.now(loaded.timezone).date())
             token = demo.sign_in_link(database)
         started = _checker(loaded.base_url, token) if check else _greeter(loaded, token, password)
-        _run(loaded, host, port, started)
+        try:
+            _run(loaded, host, port, started)
+        finally:
+            logs.configure(None, level="WARNING")
     if check:
         click.echo("The demonstration works.")
 
