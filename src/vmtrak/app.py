@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -25,13 +26,13 @@ from vmtrak.web.errors import problem
 from vmtrak.web.guard import Guard
 from vmtrak.web.state import State, request_id_of
 
-LARGEST_BODY = 1024 * 1024
-"""Bytes; the largest form, notes and description in four-byte characters, takes 60 kB."""
 
+def build(settings: Settings, *, probing: bool = True) -> Starlette:
+    """The application on a database that has been migrated. Its life closes the database.
 
-def build(settings: Settings) -> Starlette:
-    """The application on a database that has been migrated. Its life closes the database."""
-    state = make_state(settings)
+    Without `probing` no VM is ever connected to: invented addresses may be somebody's.
+    """
+    state = make_state(settings, probing=probing)
     panel = Panel(state)
     refuse = _refuse(panel)
     app = Starlette(
@@ -44,22 +45,21 @@ def build(settings: Settings) -> Starlette:
             panel.mount(),
         ],
         middleware=[Middleware(Guard, state=state, refuse=refuse)],
-        exception_handlers={VmtrakError: refuse, 404: refuse, 405: refuse, 413: refuse, 415: refuse},
+        exception_handlers={VmtrakError: refuse, HTTPException: refuse},
         lifespan=_life(state.database),
-        max_body_size=LARGEST_BODY,
     )
     app.state.vmtrak = state
     return app
 
 
-def make_state(settings: Settings) -> State:
+def make_state(settings: Settings, *, probing: bool = True) -> State:
     zone = settings.timezone
     return State(
         database=Database(settings.database_url),
         rules=TokenRules.of(
             settings.signing_key(), settings.access_token_minutes, settings.refresh_token_days
         ),
-        prober=Prober(),
+        prober=Prober(probing=probing),
         today=lambda: datetime.now(zone).date(),
         secure_cookies=settings.secure_cookies,
         base_url=settings.base_url,

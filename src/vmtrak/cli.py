@@ -98,12 +98,19 @@ def serve(host: str | None, port: int | None) -> None:
     _run(loaded, loaded.host if host is None else host, loaded.port if port is None else port)
 
 
-def _run(loaded: Settings, host: str, port: int, started: Callable[[int], None] | None = None) -> None:
+def _run(
+    loaded: Settings,
+    host: str,
+    port: int,
+    started: Callable[[int], None] | None = None,
+    *,
+    probing: bool = True,
+) -> None:
     """Serve until a signal comes; answers what is in flight, then closes the database."""
     listener = _listen(host, port)
     trusted = [str(network) for network in loaded.trusted_proxies]
     config = uvicorn.Config(
-        app.build(loaded),
+        app.build(loaded, probing=probing),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -168,7 +175,7 @@ def demo_command(host: str, port: int, *, check: bool) -> None:
             token = demo.sign_in_link(database)
         started = _checker(loaded.base_url, token) if check else _greeter(loaded, token, password)
         try:
-            _run(loaded, host, port, started)
+            _run(loaded, host, port, started, probing=False)
         finally:
             logs.configure(None, level="WARNING")
     if check:

@@ -36,6 +36,7 @@ _MAC_FORMS = re.compile(
     r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|(?:[0-9a-f]{2}-){5}[0-9a-f]{2}"
     r"|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}|[0-9a-f]{12}"
 )
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?Z)?")
 
@@ -237,9 +238,15 @@ def _number(value: object) -> object:
     value = blank_to_none(value)
     if isinstance(value, bool):
         raise wrong("must be a number")
-    if isinstance(value, str) and not re.fullmatch(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?", value.strip()):
+    return _read(value.strip()) if isinstance(value, str) else value
+
+
+def _read(text: str) -> int | float:
+    """A typed number, read as JSON would read it, so that both doors say the same of it."""
+    if not _NUMBER.fullmatch(text):
         raise wrong("must be a number")
-    return value
+    number = float(text)
+    return int(text) if text.lstrip("+-").isdigit() and abs(number) < 2**64 else number
 
 
 def whole(value: float | None) -> float | None:

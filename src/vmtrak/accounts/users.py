@@ -79,6 +79,9 @@ def change(work: Work, user_id: int, patch: UserPatch, seen: Seen = None) -> Use
     values = patch.model_dump(exclude_unset=True)
     if not values:
         raise Invalid({"body": ["names no field to change"]})
+    work.actor.require(Permission.USERS)
+    if values.keys() & {"role", "is_active"}:
+        _lock_admins(work)
     user = _locked(work, user_id, seen)
     for name, value in values.items():
         setattr(user, name, value)
@@ -237,6 +240,12 @@ def _rename_secret(work: Work, user: User, secret: str | None, *, must_change: b
     user.password_hash, user.must_change_password = secret, must_change
     user.updated_at = work.moment
     sessions.end_all(work, user.id)
+
+
+def _lock_admins(work: Work) -> None:
+    """Two admins who demote each other at once do it one after the other."""
+    admins = select(User.id).where(User.role == Role.ADMIN, User.is_active)
+    work.session.execute(admins.order_by(User.id).with_for_update())
 
 
 def _keep_an_admin(work: Work, user: User) -> None:

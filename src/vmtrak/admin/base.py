@@ -25,7 +25,7 @@ from starlette.routing import Mount, Route
 import vmtrak
 from vmtrak.access import Actor, Permission
 from vmtrak.db import ReadSession, Work
-from vmtrak.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound, Stale
+from vmtrak.errors import Conflict, Forbidden, Invalid, Malformed, NotAuthenticated, NotFound, Stale
 from vmtrak.fields import Input, parse
 from vmtrak.web import inputs
 from vmtrak.web.errors import extra_headers, status_of, words_of
@@ -266,7 +266,7 @@ class Panel(Admin):
         if request.method == "GET":
             values = await self.state.database.reading(_template, view, actor, request)
             return await self._form(request, view, None, Typed(values))
-        form = await _posted(request)
+        form = await posted(request)
         try:
             data = await self.state.database.reading(view.translated, _plain(view, actor, form))
             number = await view.insert_model(request, data)
@@ -281,7 +281,7 @@ class Panel(Admin):
         row = await self.state.database.reading(view.current, actor, number)
         if request.method == "GET":
             return await self._form(request, view, number, Typed(row, revision=row["revision"]))
-        form = await _posted(request)
+        form = await posted(request)
         new = form.get("save") == "new" and view.new_input is not None
         try:
             data = _plain(view, actor, form, edited=row)
@@ -302,7 +302,7 @@ class Panel(Admin):
         view = self._view(request)
         if not view.may_write(actor_of(request)):
             raise Forbidden
-        numbers = (await request.form()).getlist("pk")
+        numbers = (await read_form(request)).getlist("pk")
         if not numbers:
             raise Invalid({"pk": ["is required"]})
         done = "removed"
@@ -386,6 +386,7 @@ class Panel(Admin):
 
 
 HEADINGS: Mapping[int, str] = {
+    400: "That cannot be read",
     401: "Sign in first",
     403: "Not for your role",
     404: "Not found",
@@ -451,12 +452,23 @@ def filled(sections: list[tuple[str, list[Field]]], typed: Typed) -> list[dict[s
     return [{"title": title, "hint": None, "fields": fields} for title, fields in sections]
 
 
-async def _posted(request: Request) -> dict[str, str]:
-    return texts(await request.form())
+async def posted(request: Request) -> dict[str, str]:
+    """A form's fields as text; `Invalid` for a file or for a field that is there twice."""
+    return texts(await read_form(request))
+
+
+async def read_form(request: Request) -> FormData:
+    """The form that was posted. Raises `Malformed` for an encoding that no browser sends."""
+    try:
+        form = await request.form()
+        for name, value in form.multi_items():
+            f"{name}{value}".encode()
+    except UnicodeError:
+        raise Malformed from None
+    return form
 
 
 def texts(form: FormData) -> dict[str, str]:
-    """A form's fields as text; `Invalid` for a file or for a field that is there twice."""
     items = form.multi_items()
     names = [name for name, _ in items]
     wrong = {name for name, value in items if not isinstance(value, str) or names.count(name) > 1}
@@ -481,7 +493,7 @@ def _plain(
 
 def _refused(form: Mapping[str, str], error: Exception, revision: int | None = None) -> Typed:
     if isinstance(error, Invalid):
-        fields = error.fields
+        fields = {_form_name(name): why for name, why in error.fields.items()}
     elif isinstance(error, Conflict) and error.field:
         fields = {error.field: [str(error)]}
     else:

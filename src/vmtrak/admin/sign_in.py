@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from vmtrak.access import Actor
 from vmtrak.accounts import FirstAdmin, NewPassword, Setup, SignIn, sessions, users
-from vmtrak.admin.base import Field, Panel, Typed, filled, redirect, texts
+from vmtrak.admin.base import Field, Panel, Typed, filled, posted, redirect
 from vmtrak.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound
 from vmtrak.fields import parse
 from vmtrak.web import sign_in
@@ -52,7 +52,7 @@ class SignInPages:
             if actor_of(request).user_id is not None:
                 return redirect(target)
             return await self._login_page(request, {"next": target})
-        form = texts(await request.form())
+        form = await posted(request)
         target = sign_in.own_path(form.get("next"))
         try:
             user_id = await sign_in.prove(self.state, request, parse(SignIn, form))
@@ -100,7 +100,7 @@ class SignInPages:
         """
         if request.method == "GET":
             return await self._setup_page(request, "link", [], Typed({}))
-        form = texts(await request.form())
+        form = await posted(request)
         token = form.get("token", "").strip()
         purpose = await self.state.database.reading(
             sessions.link_purpose, self.state.database, token
@@ -150,7 +150,7 @@ class SignInPages:
             return await self.panel.render(
                 request, "sign_in_link.html", {"title": "Sign in", "errors": []}
             )
-        form = texts(await request.form())
+        form = await posted(request)
         token = await self.state.database.writing(
             self._by_link, actor_of(request), form.get("token", ""), request.headers.get("user-agent")
         )
@@ -169,7 +169,7 @@ class SignInPages:
             raise Forbidden
         if request.method == "GET":
             return await self._password_page(request, Typed({"email": actor.email}))
-        form = texts(await request.form())
+        form = await posted(request)
         try:
             await self.state.database.writing(self._complete, actor, form)
         except (Invalid, Conflict) as error:

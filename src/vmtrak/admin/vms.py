@@ -14,7 +14,7 @@ from vmtrak.admin.base import Field, View, redirect
 from vmtrak.admin.events import told
 from vmtrak.admin.tables import Column, Filter, Sorting, page_table
 from vmtrak.db import Work
-from vmtrak.errors import Invalid, NotFound
+from vmtrak.errors import NotFound
 from vmtrak.fields import LARGEST_ID, Input, Text
 from vmtrak.inventory import (
     VM,
@@ -111,7 +111,7 @@ class VMView(View, model=VM):
         today = self.state.today()
         page = inventory.page(self.state.database, actor, query, today)
         sorting = Sorting(
-            asked.sort, asked.order, asked.search or "", "name, host name, address, owner",
+            asked.sorted_by, asked.order, asked.search or "", "name, host name, address, owner",
             {"hypervisor": name or ""},
         )
         may = actor.may(Permission.VM_WRITE)
@@ -175,13 +175,15 @@ class VMView(View, model=VM):
         return _sections()
 
     def translated(self, data: dict[str, Any]) -> dict[str, Any]:
-        name = (data.pop("hypervisor", None) or "").strip()
+        """The hypervisor by its number; for a name that none has, a number that none has."""
+        if "hypervisor" not in data:
+            return data
+        name = data.pop("hypervisor").strip()
         data["hypervisor_id"] = None
         if name:
             with self.state.database.read() as session:
-                data["hypervisor_id"] = inventory.hypervisor_named(session, name)
-            if data["hypervisor_id"] is None:
-                raise Invalid({"hypervisor": ["there is no hypervisor of that name"]})
+                number = inventory.hypervisor_named(session, name)
+            data["hypervisor_id"] = number or LARGEST_ID
         return data
 
     def changed_since(self, number: int, steps: int) -> list[dict[str, Any]]:

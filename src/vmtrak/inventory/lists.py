@@ -72,6 +72,11 @@ _TALLY = Table(
     Column("n", Integer),
 )
 _SEARCH = table("vm_search", column("rowid"), column("vm_search"))
+_MATCH = _SEARCH.c.vm_search.op("MATCH")(bindparam("match", type_=String))
+_FIRST_MATCHES = Prepared(
+    select(_SEARCH.c.rowid).where(_MATCH).limit(bindparam("limit", type_=Integer))
+)
+_ALL_MATCHES = Prepared(select(func.count()).select_from(_SEARCH).where(_MATCH))
 
 FIELDS = tuple(
     getattr(VM, name)
@@ -154,9 +159,16 @@ class VMQuery(Input):
     missing: Annotated[Missing | None, _Optional] = None
     page: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
     limit: Annotated[int, Field(ge=1, le=200)] = 50
-    sort: Sort = Sort.VM_NAME
+    sort: Annotated[Sort | None, _Optional] = None
     order: Order = Order.ASC
     cursor: Text(2_000) = None
+
+    @property
+    def sorted_by(self) -> Sort:
+        """What was asked for; else what expires comes soonest first, all the rest by name."""
+        about_expiry = (self.expiring_in, self.expires_from, self.expires_to)
+        soonest = any(value is not None for value in about_expiry)
+        return self.sort or (Sort.EXPIRY_DATE if soonest else Sort.VM_NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +202,12 @@ class _Cursor:
         except (ValueError, TypeError, binascii.Error):
             raise _bad_cursor() from None
         right = (
-            sort in SORTS
-            and order in {"asc", "desc"}
+            isinstance(sort, str)
+            and sort in SORTS
+            and isinstance(order, str)
+            and order in set(Order)
             and isinstance(key, str)
-            and "\0" not in key
+            and _readable(SORTS[sort].type.python_type, key)
             and type(row) is int
             and type(page) is int
             and 0 < row <= LARGEST_ID
@@ -201,8 +215,6 @@ class _Cursor:
         )
         if not right:
             raise _bad_cursor()
-        if SORTS[sort].type.python_type is date:
-            _calendar_day(key)
         return cls(sort, order, key, row, page)
 
 
@@ -210,11 +222,16 @@ def _bad_cursor() -> Invalid:
     return Invalid({"cursor": ["is not one that this list gave"]})
 
 
-def _calendar_day(key: str) -> None:
+def _readable(kind: type, key: str) -> bool:
+    """Whether the database can read the key as what the list is sorted by."""
+    if not issubclass(kind, date):
+        return "\0" not in key
+    text = key.replace("Z", "+00:00")
     try:
-        date.fromisoformat(key)
+        same = kind.fromisoformat(text).isoformat() == text
     except ValueError:
-        raise _bad_cursor() from None
+        return False
+    return same and (kind is date or text.endswith("+00:00"))
 
 
 def sees_all(actor: Actor) -> bool:
@@ -257,13 +274,13 @@ class _Shape:
 
     filters: tuple[str, ...] = ()
     words: int = 0
-    trigrams: bool = False
+    search: str | None = None
     own: bool = False
     lead: str | None = None
     sort: str = "vm_name"
     descending: bool = False
     mode: str = "first"
-    hints: bool = True
+    hints: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,15 +288,31 @@ class _Ask:
     """A query taken apart: which conditions, with which values."""
 
     filters: dict[str, Any] = field(default_factory=dict)
-    words: list[str] = field(default_factory=list)
-    own: bool = False
+    words: tuple[str, ...] = ()
     scope: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def long(self) -> list[str]:
+        """The words that the trigram index knows."""
+        return [word for word in self.words if len(word) >= TRIGRAM]
 
     def values(self) -> dict[str, Any]:
         words = {f"word{at}": _pattern(word) for at, word in enumerate(self.words)}
-        long = [word for word in self.words if len(word) >= TRIGRAM]
-        match = " ".join('"' + word.replace('"', '""') + '"' for word in long)
+        match = " ".join('"' + word.replace('"', '""') + '"' for word in self.long)
         return {**self.filters, **words, "match": match, **self.scope}
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How to go about a query on SQLite: which condition leads, and what the search found.
+
+    `search` is "ids" where the index found few rows, whose numbers `ids` holds as JSON; "index"
+    where it found many, which are better read in the order of the list.
+    """
+
+    lead: str | None = None
+    search: str | None = None
+    ids: tuple[int, ...] = ()
 
 
 def _pattern(word: str) -> str:
@@ -302,16 +335,16 @@ def _ask(actor: Actor, query: VMQuery, today: date) -> _Ask:
         until = today + timedelta(days=min(query.expiring_in, (NEVER - today).days - 1))
         last = min(last or until, until)
     values["expires_from"] = first.isoformat() if first else None
-    if first and not last:
-        last = NEVER - timedelta(days=1)
+    if first or last:
+        # NEVER stands for VMs without a date, which are in no range.
+        last = min(last or NEVER, NEVER - timedelta(days=1))
     values["expires_to"] = last.isoformat() if last else None
     if query.missing:
         name = "missing_" + query.missing
         values[name] = NEVER.isoformat() if query.missing == Missing.EXPIRY_DATE else LAST
     return _Ask(
         filters={name: value for name, value in values.items() if value is not None},
-        words=fold(query.search).split() if query.search else [],
-        own=not sees_all(actor),
+        words=tuple(fold(query.search).split()) if query.search else (),
         scope={} if sees_all(actor) else scope_values(actor),
     )
 
@@ -348,9 +381,11 @@ def _conditions(shape: _Shape) -> list[ColumnElement[bool]]:
         terms.append(_condition(name, hidden=shape.hints and not leads))
     if shape.own:
         terms.append(_own())
-    if shape.trigrams:
-        match = _SEARCH.c.vm_search.op("MATCH")(bindparam("match", type_=String))
-        terms.append(VM.id.in_(select(_SEARCH.c.rowid).where(match)))
+    if shape.search == "ids":
+        found = func.json_each(bindparam("ids", type_=String)).table_valued("value")
+        terms.append(VM.id.in_(select(found.c.value)))
+    elif shape.search == "index":
+        terms.append(VM.id.in_(select(_SEARCH.c.rowid).where(_MATCH)))
     terms.extend(
         VM.search_text.like(bindparam(f"word{at}", type_=String), escape="\\")
         for at in range(shape.words)
@@ -419,54 +454,61 @@ def _few(database: Database, ask: _Ask, name: str) -> int:
     if name in GROUPS:
         return _tally(database, (name,), ask.filters)
     names = tuple(n for n in ask.filters if n.startswith("expires")) if name == "expires" else (name,)
-    shape = _Shape(filters=names, lead=name)
+    shape = _Shape(filters=names, lead=name, hints=True)
     return _one(database, _count_statement(shape, FEW + 1), ask.values())
 
 
-def _matches(database: Database, ask: _Ask) -> int:
-    match = _SEARCH.c.vm_search.op("MATCH")(bindparam("match", type_=String))
-    some = select(_SEARCH.c.rowid).where(match).limit(FEW + 1).subquery()
-    return _one(database, Prepared(select(func.count()).select_from(some)), ask.values())
-
-
-def _plan(database: Database, ask: _Ask, sort: str) -> tuple[str | None, bool]:
-    """Which filter's index leads, and whether the search goes through trigrams (SQLite only)."""
+def _plan(database: Database, ask: _Ask, sort: str) -> _Plan:
+    """Choose the leading condition. PostgreSQL's planner has statistics and chooses itself."""
+    if not database.sqlite or ask.scope:
+        return _Plan(search="index" if ask.long and database.sqlite else None)
     names = list(dict.fromkeys("expires" if n.startswith("expires") else n for n in ask.filters))
     found = {name: _few(database, ask, name) for name in names}
     lead = min(found, key=found.__getitem__, default=None)
-    if any(len(word) >= TRIGRAM for word in ask.words):
-        matches = _matches(database, ask)
-        if matches <= min(FEW, found.get(lead or "", FEW)):
-            return None, True
+    if ask.long:
+        most = min(FEW, found[lead]) if lead else FEW
+        rows = database.rows(_FIRST_MATCHES, {**ask.values(), "limit": most + 1})
+        if len(rows) <= most:
+            return _Plan(search="ids", ids=tuple(row[0] for row in rows))
+    search = "index" if ask.long else None
     if lead is None or found[lead] <= FEW:
-        return lead, False
+        return _Plan(lead, search)
     # Too many to sort: walk the index of the order instead, which for names starts with the group.
     by_name = [name for name in names if name in GROUPS]
     if sort == "vm_name" and by_name:
-        return min(by_name, key=found.__getitem__), False
-    return ("expires", False) if sort == "expiry_date" and "expires" in found else (None, False)
+        return _Plan(min(by_name, key=found.__getitem__), search)
+    return _Plan("expires" if sort == "expiry_date" and "expires" in found else None, search)
 
 
-def count(database: Database, ask: _Ask, lead: str | None = None) -> int:
+def _values(ask: _Ask, plan: _Plan) -> dict[str, Any]:
+    return {**ask.values(), "ids": orjson.dumps(plan.ids).decode()}
+
+
+def _count(database: Database, ask: _Ask, plan: _Plan) -> int:
     names = tuple(sorted(ask.filters))
-    if not ask.own and not ask.words and _tallied(names):
+    if not ask.scope and not ask.words and _tallied(names):
         return _tally(database, names, ask.filters)
-    trigrams = database.sqlite and any(len(word) >= TRIGRAM for word in ask.words)
+    only_long = not ask.scope and not names and len(ask.long) == len(ask.words)
+    if only_long and plan.search == "ids":
+        return len(plan.ids)
+    if only_long and plan.search == "index":
+        return _one(database, _ALL_MATCHES, ask.values())
     shape = _Shape(
         filters=names,
         words=len(ask.words),
-        trigrams=trigrams,
-        own=ask.own,
-        lead=lead,
-        hints=database.sqlite and (trigrams or lead is not None),
+        search=plan.search,
+        own=bool(ask.scope),
+        lead=plan.lead,
+        hints=plan.lead is not None or plan.search == "ids",
     )
-    return _one(database, _count_statement(shape, None), ask.values())
+    return _one(database, _count_statement(shape, None), _values(ask, plan))
 
 
 def total(database: Database, actor: Actor, query: VMQuery, today: date) -> int:
     """How many VMs of those that the person sees the query is about."""
     actor.require(Permission.VM_READ)
-    return count(database, _ask(actor, query, today))
+    ask = _ask(actor, query, today)
+    return _count(database, ask, _plan(database, ask, Sort.VM_NAME))
 
 
 def page(database: Database, actor: Actor, query: VMQuery, today: date) -> Page:
@@ -474,33 +516,31 @@ def page(database: Database, actor: Actor, query: VMQuery, today: date) -> Page:
     actor.require(Permission.VM_READ)
     ask = _ask(actor, query, today)
     cursor = _Cursor.decode(query.cursor) if query.cursor else None
-    sort, order = (cursor.sort, cursor.order) if cursor else (query.sort, query.order)
-    plain = not ask.filters and not ask.words
-    lead, trigrams = (
-        _plan(database, ask, sort) if database.sqlite and not plain and not ask.own else (None, False)
-    )
-    whole_count = count(database, ask, lead)
+    sort, order = (cursor.sort, cursor.order) if cursor else (query.sorted_by, query.order)
+    plan = _plan(database, ask, sort)
+    count = _count(database, ask, plan)
     number = cursor.page if cursor else query.page
     offset = 0 if cursor else (query.page - 1) * query.limit
-    if offset and offset >= whole_count:
-        return Page([], whole_count, number, query.limit, None)
+    if offset and offset >= count:
+        return Page([], count, number, query.limit, None)
     shape = _Shape(
         filters=tuple(sorted(ask.filters)),
         words=len(ask.words),
-        trigrams=trigrams,
-        own=ask.own,
-        lead=lead,
+        # What many rows match is found sooner by reading in the order of the list.
+        search=plan.search if plan.search == "ids" else None,
+        own=bool(ask.scope),
+        lead=plan.lead,
         sort=sort,
         descending=order == Order.DESC,
         mode="cursor" if cursor else "offset" if offset else "first",
-        hints=database.sqlite and not ask.own,
+        hints=database.sqlite and not ask.scope,
     )
-    values = {**ask.values(), "limit": query.limit + 1, "offset": offset}
+    values = {**_values(ask, plan), "limit": query.limit + 1, "offset": offset}
     if cursor:
         values |= {"after_key": cursor.key, "after_id": cursor.id}
     rows = database.dicts(_page_statement(shape), values)
     following = _following(rows, query.limit, sort, order, number)
-    return Page([_row(row) for row in rows[: query.limit]], whole_count, number, query.limit, following)
+    return Page([_row(row) for row in rows[: query.limit]], count, number, query.limit, following)
 
 
 def _following(

@@ -194,4 +194,6 @@ def named(work: Work, name: str) -> VM:
 
 def hypervisor_named(session: Session, name: str) -> int | None:
     """The number of the hypervisor of that name, without regard to case."""
+    if "\0" in name:  # no name has one, and PostgreSQL refuses to look for it
+        return None
     return session.scalar(select(Hypervisor.id).where(Hypervisor.name_key == fold(name)))

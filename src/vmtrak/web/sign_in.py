@@ -1,6 +1,6 @@
 """Signing in with name and password, for both doors; the cookies; where to go next."""
 
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,13 +37,12 @@ def _failed(state: State, username: str, visitor: sessions.Actor) -> None:
 def own_path(target: str | None) -> str:
     """The address to go on to: one of the panel's own pages, or the first of them."""
     target = target or ""
-    parts = urlsplit(target)
+    path = unquote(target.partition("?")[0])
     own = (
         target.startswith("/admin/")
-        and not parts.scheme
-        and not parts.netloc
-        and "\\" not in target
         and target.isprintable()
+        # What a browser would shorten or turn round may lead out of the panel.
+        and not any(part in path for part in ("//", "\\", "/.", "#"))
     )
     return target if own else AFTER_SIGN_IN
 

@@ -1,0 +1,1 @@
+"""How much the inventory costs, against a bare Starlette answer in the same run."""
