@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from unittest.mock import patch
 
@@ -184,9 +184,14 @@ def is_loopback(address: object) -> bool:
         return True
     host = str(address[0])
     try:
-        return ip_address(host).is_loopback
+        number = ip_address(host)
     except ValueError:
         return host == "localhost"
+    if isinstance(number, IPv6Address):
+        # The loopback interface has link-local addresses too; its number is the scope.
+        here = number.is_link_local and address[3:] == (socket.if_nametoindex("lo"),)
+        return here or (number.ipv4_mapped or number).is_loopback
+    return number.is_loopback
 
 
 def loopback_only() -> Iterator[None]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec
 
@@ -31,12 +32,14 @@ from vmtrak.settings import Settings, SettingsError
 
 P = ParamSpec("P")
 
-GRACE_SECONDS = 8
+_IPV6 = 6
+
+GRACE_SECONDS = 7
 """How long requests in flight may take after a signal to stop."""
 
 
 def _fail(words: str) -> NoReturn:
-    click.echo(f"vmtrak: {words}", err=True)
+    click.echo(f"vmtrak: {' '.join(words.split())}", err=True)
     sys.exit(1)
 
 
@@ -52,7 +55,7 @@ def _explained(command: Callable[P, None]) -> Callable[P, None]:
         except SQLAlchemyError as error:
             _fail(f"the database does not work: {getattr(error, 'orig', None) or error}")
         except OSError as error:
-            _fail(str(error))
+            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
     return run
 
@@ -65,6 +68,7 @@ def main() -> None:
 
 def _load() -> Settings:
     loaded = settings.load()
+    os.umask(0o077)  # what is in the database and its log is for this account alone
     loaded.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return loaded
 
@@ -86,6 +90,9 @@ def serve(host: str | None, port: int | None) -> None:
     """Migrate the database, then serve the panel and the REST interface."""
     loaded = _load()
     logs.configure(loaded.log_dir)
+    # First, so that a second start by mistake ends here and leaves the first one's link alone.
+    listener = _bound(loaded.host if host is None else host, loaded.port if port is None else port)
+    loaded = _addressed(loaded, listener)
     with _database(loaded) as database:
         schema.migrate(database)
         with database.work(SYSTEM) as work:
@@ -95,19 +102,35 @@ def serve(host: str | None, port: int | None) -> None:
         click.echo(f"  {users.link_address(loaded.base_url, token)}")
     for name in loaded.unused():
         click.echo(f"vmtrak: {name} is set, but this version does nothing with it yet", err=True)
-    _run(loaded, loaded.host if host is None else host, loaded.port if port is None else port)
+    _run(loaded, listener)
+
+
+def _addressed(loaded: Settings, listener: socket.socket) -> Settings:
+    """Without VMTRAK_BASE_URL people use the address on which the server listens."""
+    if "base_url" in loaded.model_fields_set:
+        return loaded
+    host, port = listener.getsockname()[:2]
+    return loaded.model_copy(update={"base_url": _address(host, port)})
+
+
+def _address(host: str, port: int) -> str:
+    try:
+        ip = ip_address(host)
+    except ValueError:
+        return f"http://{host}:{port}"
+    if ip.is_unspecified:
+        return f"http://127.0.0.1:{port}"
+    return f"http://[{ip}]:{port}" if ip.version == _IPV6 else f"http://{ip}:{port}"
 
 
 def _run(
     loaded: Settings,
-    host: str,
-    port: int,
-    started: Callable[[int], None] | None = None,
+    listener: socket.socket,
+    started: Callable[[], None] | None = None,
     *,
     probing: bool = True,
 ) -> None:
     """Serve until a signal comes; answers what is in flight, then closes the database."""
-    listener = _listen(host, port)
     trusted = [str(network) for network in loaded.trusted_proxies]
     config = uvicorn.Config(
         app.build(loaded, probing=probing),
@@ -122,28 +145,29 @@ def _run(
     server = uvicorn.Server(config)
     if started is not None:
         threading.Thread(
-            target=_when_started, args=(server, listener, started), daemon=True
+            target=_when_started, args=(server, started), daemon=True
         ).start()
     # uvicorn stops in order and then raises the signal again; being told to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     server.run(sockets=[listener])
 
 
-def _when_started(
-    server: uvicorn.Server, listener: socket.socket, started: Callable[[int], None]
-) -> None:
+def _when_started(server: uvicorn.Server, started: Callable[[], None]) -> None:
     while not server.started:
         time.sleep(0.02)
-    started(listener.getsockname()[1])
+    started()
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family, *_, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(where)
-    listener.listen(2048)
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that has its address; uvicorn makes it listen once all is ready."""
+    try:
+        family, *_, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+    except OSError as error:
+        _fail(f"cannot listen on {host} port {port}: {error.strerror}")
     return listener
 
 
@@ -164,38 +188,44 @@ def migrate() -> None:
 @_explained
 def demo_command(host: str, port: int, *, check: bool) -> None:
     """Serve a throw-away instance with a realistic sample inventory."""
+    _leave_on_signals()
     with demo.folder() as folder:
-        listener = _listen(host, port)
-        port = listener.getsockname()[1]
-        listener.close()
-        loaded = _demo_settings(folder, host, port)
+        listener = _bound(host, port)
+        loaded = _demo_settings(folder, host, listener.getsockname()[1])
         logs.configure(loaded.log_dir, level="WARNING")
         with _database(loaded) as database:
             password = demo.fill(database, datetime.now(loaded.timezone).date())
             token = demo.sign_in_link(database)
         started = _checker(loaded.base_url, token) if check else _greeter(loaded, token, password)
         try:
-            _run(loaded, host, port, started, probing=False)
+            _run(loaded, listener, started, probing=False)
         finally:
             logs.configure(None, level="WARNING")
     if check:
         click.echo("The demonstration works.")
 
 
+def _leave_on_signals() -> None:
+    """Let every wish to stop, a closed terminal too, pass through the clearing up."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
 def _demo_settings(folder: Path, host: str, port: int) -> Settings:
-    shown = f"[{host}]" if ":" in host else host
     given = {
         "VMTRAK_DATA_DIR": str(folder / "data"),
         "VMTRAK_LOG_DIR": str(folder / "logs"),
-        "VMTRAK_BASE_URL": f"http://{shown}:{port}",
+        "VMTRAK_BASE_URL": _address(host, port),
         "TZ": os.environ.get("TZ", ""),
     }
     (folder / "data").mkdir(mode=0o700)
     return settings.load({name: value for name, value in given.items() if value}, None)
 
 
-def _greeter(loaded: Settings, token: str, password: str) -> Callable[[int], None]:
-    def greet(_port: int) -> None:
+def _greeter(loaded: Settings, token: str, password: str) -> Callable[[], None]:
+    def greet() -> None:
         click.echo(f"VMTrak {vmtrak.__version__}, a demonstration. Open this link, it signs you in:")
         click.echo(f"\n  {loaded.base_url}/admin/link#{token}\n")
         click.echo(f"It works once; after that sign in as {demo.administrator()} with {password}")
@@ -204,10 +234,10 @@ def _greeter(loaded: Settings, token: str, password: str) -> Callable[[int], Non
     return greet
 
 
-def _checker(base_url: str, token: str) -> Callable[[int], None]:
+def _checker(base_url: str, token: str) -> Callable[[], None]:
     """Sign in over the link, ask for the dashboard, and stop the process."""
 
-    def check(_port: int) -> None:
+    def check() -> None:
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
         form = urllib.request.Request(
             f"{base_url}/admin/link", f"token={token}".encode(), {"Origin": base_url}

@@ -39,6 +39,12 @@ Seen = Collection[int] | None
 BUSY_TIMEOUT = 5_000
 """Milliseconds for which a statement waits for another writer before the door answers 503."""
 
+FAREWELL = 1_000
+"""The same for the last act, so that another process's lock does not hold up the end."""
+
+_TROUBLE = ("disk is full", "disk I/O error", "readonly database", "unable to open database file")
+"""What SQLite says when the machine is at fault, and not the statement."""
+
 _WRITES = "vmtrak_writes"
 
 Identifier = BigInteger().with_variant(Integer, "sqlite")
@@ -53,6 +59,10 @@ class Moment(TypeDecorator[datetime]):
 
     impl = DateTime(timezone=True)
     cache_ok = True
+
+    @property
+    def python_type(self) -> type[datetime]:
+        return datetime
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "sqlite":
@@ -137,12 +147,17 @@ def conflict(error: IntegrityError, conflicts: Mapping[str, Conflict]) -> Except
     PostgreSQL reports the constraint's name, SQLite the columns, from which the naming
     convention gives the name.
     """
+    found = conflicts.get(_violated(error))
+    # A new one each time: an exception that is raised again keeps every frame of the times before.
+    return Conflict(str(found), found.field) if found else error
+
+
+def _violated(error: IntegrityError) -> str:
     diagnosis = getattr(error.orig, "diag", None)
     if diagnosis is not None:
-        return conflicts.get(diagnosis.constraint_name or "", error)
+        return diagnosis.constraint_name or ""
     columns = str(error.orig).removeprefix("UNIQUE constraint failed: ").split(", ")
-    name = "uq_" + "_".join([columns[0].partition(".")[0], *(c.rpartition(".")[2] for c in columns)])
-    return conflicts.get(name, error)
+    return "_".join(["uq", columns[0].partition(".")[0], *(c.rpartition(".")[2] for c in columns)])
 
 
 class Prepared:
@@ -186,6 +201,8 @@ class Database:
         self._read = sessionmaker(
             self.engine, class_=ReadSession, expire_on_commit=False, autoflush=False
         )
+        driver: Any = self.engine.dialect.dbapi
+        self._driver_error: type[Exception] = driver.OperationalError
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
@@ -203,17 +220,26 @@ class Database:
                 work.flush()
                 session.commit()
             except OperationalError as error:
-                raise _unavailable(error) from error
+                raise self._explained(error) from error
         work._committed()  # noqa: SLF001 - the two classes are one mechanism
 
     @contextmanager
     def read(self) -> Iterator[ReadSession]:
         """A session for reading; it sees one snapshot and refuses to flush."""
-        with self._read() as session:
-            yield session
+        try:
+            with self._read() as session:
+                yield session
+        except OperationalError as error:
+            raise self._explained(error) from error
 
     def rows(self, prepared: Prepared, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run a prepared statement on this thread's own reading connection."""
+        try:
+            return self._rows(prepared, parameters)
+        except (OperationalError, self._driver_error) as error:
+            raise self._explained(error) from error
+
+    def _rows(self, prepared: Prepared, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         sql, names, fixed = prepared.sql(self.engine.dialect)
         values = {**fixed, **parameters}
         if self.sqlite:
@@ -282,12 +308,19 @@ class Database:
                 self._opened.clear()
             with self.engine.connect() as connection:
                 connection.exec_driver_sql("COMMIT")
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={FAREWELL}")
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         self.engine.dispose()
 
-
-def _unavailable(error: OperationalError) -> Exception:
-    return Unavailable() if "database is locked" in str(error.orig) else error
+    def _explained(self, error: Exception) -> Exception:
+        """`Unavailable` for what time or an administrator mends; else the error: it is a bug."""
+        words = str(getattr(error, "orig", None) or error)
+        if "database is locked" in words:
+            return Unavailable()
+        if not self.sqlite or any(trouble in words for trouble in _TROUBLE):
+            message = "The database does not work at the moment; an administrator can tell why."
+            return Unavailable(message)
+        return error
 
 
 def _sqlite_engine(url: str) -> Engine:

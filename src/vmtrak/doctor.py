@@ -41,12 +41,19 @@ def _unused(settings: Settings) -> Iterator[Finding]:
 
 def _folder(subject: str, path: Path) -> Finding:
     if not path.exists():
-        return Finding(subject, True, f"{path} will be made at the first start")
+        return _missing(subject, path)
     if not path.is_dir():
         return Finding(subject, False, f"{path} is not a folder")
     if not os.access(path, os.W_OK | os.X_OK):
         return Finding(subject, False, f"{path} cannot be written to by this user")
     return Finding(subject, True, str(path))
+
+
+def _missing(subject: str, path: Path) -> Finding:
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+        return Finding(subject, True, f"{path} will be made at the first start")
+    return Finding(subject, False, f"{path} cannot be made: {above} is no folder to write to")
 
 
 def _key(settings: Settings) -> Finding:
@@ -80,7 +87,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
         return
     database = Database(settings.database_url)
     try:
-        database.check()
+        if schema.foreign(database):
+            yield Finding("database", False, f"{shown}: {schema.FOREIGN}")
+            return
         found, newest = schema.current(database), schema.head()
         if found is None:
             yield Finding("database", True, f"{shown}, empty; the first start makes the tables")
@@ -89,7 +98,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
         if found == newest:
             yield _people(database)
     except SQLAlchemyError as error:
-        yield Finding("database", False, f"{shown} does not answer: {getattr(error, 'orig', error)}")
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        yield Finding("database", False, f"{shown} does not answer: {reason}")
     finally:
         database.engine.dispose()
 

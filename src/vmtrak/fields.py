@@ -306,9 +306,8 @@ Count = Annotated[
     int | None, Field(gt=0, le=1_000_000), BeforeValidator(_number)
 ]
 Amount = Annotated[
-    float | None,
+    Annotated[float, Field(gt=0, le=1_000_000_000)] | None,
     AfterValidator(whole),
-    Field(gt=0, le=1_000_000_000),
     BeforeValidator(_number),
 ]
 Reference = Annotated[int | None, Field(gt=0, le=LARGEST_ID), BeforeValidator(_number)]

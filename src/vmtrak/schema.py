@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, text
+from sqlalchemy import Connection, MetaData, NullPool, create_engine, inspect, text
 
 from vmtrak import accounts, audit, inventory
 from vmtrak.db import BUSY_TIMEOUT, Base, Database
@@ -19,6 +19,9 @@ PATIENCE = 600_000
 
 _ADVISORY_KEY = 0x564D5472
 """Names the lock under which PostgreSQL lets one process migrate ("VMTr")."""
+
+
+FOREIGN = "The database holds tables of another program; give VMTrak an empty one."
 
 
 class SchemaError(Exception):
@@ -64,12 +67,25 @@ def current(database: Database) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
+def foreign(database: Database) -> bool:
+    """Whether the tables in the database are another program's.
+
+    A SQLite file is looked at through a plain connection: ours would change its journal mode.
+    """
+    plain = create_engine(database.url, poolclass=NullPool) if database.sqlite else database.engine
+    tables = inspect(plain).get_table_names()
+    return bool(tables) and "alembic_version" not in tables
+
+
 def migrate(database: Database) -> bool:
     """Bring the database to this version's schema; True if anything had to be done.
 
     All steps are one transaction, under a lock that other processes wait for: killed at any
-    point it leaves the schema as it was. Raises `SchemaError` for a database from a newer version.
+    point it leaves the schema as it was. Raises `SchemaError` for a database from a newer version
+    or of another program.
     """
+    if foreign(database):
+        raise SchemaError(f"{FOREIGN} Nothing was changed.")
     with _locked(database) as connection:
         found = MigrationContext.configure(connection).get_current_revision()
         newest = head()

@@ -10,7 +10,7 @@ from typing import Any
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
-from sqlalchemy import Integer, String, bindparam, select, update
+from sqlalchemy import BigInteger, String, bindparam, select, update
 
 from vmtrak import audit
 from vmtrak.access import ROLES, Actor, Role
@@ -80,8 +80,8 @@ _BY_COOKIE = _alive(
     SignedIn.token_hash == bindparam("token_hash", type_=String), SignedIn.kind == "panel"
 )
 _BY_ACCESS_TOKEN = _alive(
-    SignedIn.id == bindparam("session_id", type_=Integer),
-    SignedIn.user_id == bindparam("user_id", type_=Integer),
+    SignedIn.id == bindparam("session_id", type_=BigInteger),
+    SignedIn.user_id == bindparam("user_id", type_=BigInteger),
     SignedIn.kind == "api",
 )
 

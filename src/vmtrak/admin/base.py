@@ -29,6 +29,7 @@ from vmtrak.errors import Conflict, Forbidden, Invalid, Malformed, NotAuthentica
 from vmtrak.fields import Input, parse
 from vmtrak.web import inputs
 from vmtrak.web.errors import extra_headers, status_of, words_of
+from vmtrak.web.guard import SAFE
 from vmtrak.web.state import State, actor_of, request_id_of
 
 HERE = Path(__file__).parent
@@ -186,7 +187,7 @@ class View(ModelView):
         """As `insert_model`; raises `Stale` if the row is no longer the one the form showed."""
         assert self.patch_input is not None  # noqa: S101 - views without it have no form
         patch = parse(self.patch_input, data)
-        seen = _revision(data.get("version"))
+        seen = _revision(data.get("revision"))
         return await self.state.database.writing(
             self._written, actor_of(request), self.update, inputs.number(pk), patch, seen
         )
@@ -263,7 +264,7 @@ class Panel(Admin):
     async def create(self, request: Request) -> Response:
         view, actor = self._view(request), actor_of(request)
         self._require_form(view, actor, view.new_input)
-        if request.method == "GET":
+        if request.method in SAFE:
             values = await self.state.database.reading(_template, view, actor, request)
             return await self._form(request, view, None, Typed(values))
         form = await posted(request)
@@ -279,7 +280,7 @@ class Panel(Admin):
         self._require_form(view, actor, view.patch_input)
         number = inputs.number(request.path_params["pk"])
         row = await self.state.database.reading(view.current, actor, number)
-        if request.method == "GET":
+        if request.method in SAFE:
             return await self._form(request, view, number, Typed(row, revision=row["revision"]))
         form = await posted(request)
         new = form.get("save") == "new" and view.new_input is not None
@@ -294,7 +295,7 @@ class Panel(Admin):
             typed = await self.state.database.reading(_overtaken, view, actor, number, form)
             return await self._form(request, view, number, typed, error)
         except (Invalid, Conflict) as error:
-            typed = _refused(form, error, _revision(form.get("version")))
+            typed = _refused(form, error, _revision(form.get("revision")))
             return await self._form(request, view, number, typed, error)
         return _after_saving(view, form, number, "saved" if changed else "unchanged")
 
@@ -339,7 +340,7 @@ class Panel(Admin):
             "heading": heading,
             "sections": filled(sections, typed),
             "errors": list(typed.top),
-            "version": typed.revision,
+            "revision": typed.revision,
             "conflict": typed.conflict,
             "save_as_new": not new and view.new_input is not None and view.save_as,
             "cancel_href": f"/admin/{view.kind}/"
@@ -481,7 +482,7 @@ def _plain(
     view: View, actor: Actor, form: Mapping[str, str], edited: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The form's values by field; an unticked box says no, a blank password says nothing."""
-    data: dict[str, Any] = {"version": form.get("version")}
+    data: dict[str, Any] = {"revision": form.get("revision")}
     for _, fields in view.sections(actor, new=edited is None):
         for one in fields:
             if one.type == "checkbox":
@@ -509,31 +510,49 @@ def _template(view: View, actor: Actor, request: Request) -> Mapping[str, Any]:
 
 
 def _overtaken(view: View, actor: Actor, number: int, form: Mapping[str, str]) -> Typed:
-    """Somebody else was faster: what they changed, beside what this person typed."""
+    """Somebody else was faster: what they changed, beside what this person typed.
+
+    A field that this person left alone takes the other's value, so that saving anyway undoes
+    nothing by accident.
+    """
     row = view.current(actor, number)
-    seen = _revision(form.get("version")) or 0
+    seen = _revision(form.get("revision")) or 0
     steps = row["revision"] - seen if 0 < seen < row["revision"] else 1
     events = view.changed_since(number, steps)
     if not events:
         raise NotFound
-    labels = {f.name: f.label for _, fields in view.sections(actor, new=False) for f in fields}
-    before: dict[str, Any] = {}
-    for event in events:
-        for name, change in (event["detail"] or {}).items():
-            if isinstance(change, dict) and "from" in change:
-                before[_form_name(name)] = change["from"]
-    changes = [
-        {
-            "label": labels[name],
-            "was": was,
-            "theirs": row.get(name),
-            "yours": form.get(name) or None,
-        }
-        for name, was in before.items()
-        if name in labels
-    ]
+    fields = {one.name: one for _, group in view.sections(actor, new=False) for one in group}
+    typed: dict[str, Any] = dict(form)
+    changes = []
+    for name, (was, theirs) in _between(events).items():
+        if name in fields:
+            said, yours = _said(fields[name], form), None
+            if said == was:
+                typed[name] = row[name]
+            else:
+                yours = said or ""
+            changes.append(
+                {"label": fields[name].label, "was": was, "theirs": theirs, "yours": yours}
+            )
     conflict = {"by": events[0]["username"], "at": events[0]["created_at"], "changes": changes}
-    return Typed(form, revision=row["revision"], conflict=conflict)
+    return Typed(typed, revision=row["revision"], conflict=conflict)
+
+
+def _between(events: list[dict[str, Any]]) -> dict[str, tuple[str | None, str | None]]:
+    """By field, its value before the oldest of these events and after the newest, in words."""
+    found: dict[str, tuple[str | None, str | None]] = {}
+    for event in reversed(events):
+        for change in event["changes"]:
+            name = _form_name(change["name"])
+            found[name] = (found.get(name, (change["from"],))[0], change["to"])
+    return found
+
+
+def _said(one: Field, form: Mapping[str, str]) -> str | None:
+    """A form's value as an event would put it; None for an empty one."""
+    if one.type == "checkbox":
+        return "yes" if one.name in form else "no"
+    return form.get(one.name, "").replace("\r\n", "\n").strip() or None
 
 
 def _form_name(name: str) -> str:

@@ -37,6 +37,9 @@ LABELS: Mapping[str, str] = {
 
 _WORDS: Mapping[str, str] = {
     "vm_name": "Name",
+    "hostname": "Host name",
+    "username": "User name",
+    "datacenter": "Data centre",
     "vm_tag": "Tag",
     "hypervisor_id": "Hypervisor",
     "os_type": "OS type",
@@ -51,6 +54,13 @@ _WORDS: Mapping[str, str] = {
     "is_active": "Active",
     "notify_expiry": "Expiry notices",
     "must_change_password": "Must change password",
+}
+
+KINDS: Mapping[str, str] = {
+    "vm": "VM",
+    "hypervisor": "Hypervisor",
+    "user": "User",
+    "auth": "Sign-in",
 }
 
 _PAGES = {"vm": "vm", "hypervisor": "hypervisor", "user": "user"}
@@ -82,7 +92,7 @@ def _told(event: dict[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
     for name, value in (event["detail"] or {}).items():
         if isinstance(value, dict) and value.keys() == {"from", "to"}:
             before, after = (_said(name, value[side], names) for side in ("from", "to"))
-            changes.append({"label": word(name), "from": before, "to": after})
+            changes.append({"name": name, "label": word(name), "from": before, "to": after})
         elif value is not None:
             facts.append({"label": word(name), "value": _said(name, value, names)})
     kind, number = event["entity_type"], event["entity_id"]
@@ -125,7 +135,7 @@ class AuditView(View, model=AuditEvent):
                 "entity_type",
                 "Kind",
                 "select",
-                [(kind, kind) for kind in ("vm", "hypervisor", "user", "auth")],
+                [(kind, label) for kind, label in KINDS.items()],
             ),
             Filter("from", "From", "date"),
             Filter("to", "To", "date"),

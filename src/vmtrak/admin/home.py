@@ -10,7 +10,7 @@ from vmtrak import audit
 from vmtrak.access import Actor, Permission
 from vmtrak.admin.base import address
 from vmtrak.admin.events import told
-from vmtrak.admin.vms import with_expiry
+from vmtrak.admin.vms import titled, with_expiry
 from vmtrak.audit import AuditQuery
 from vmtrak.inventory import Environment, PowerState, Status, statistics
 from vmtrak.web.state import State
@@ -41,7 +41,9 @@ def home(state: State, actor: Actor) -> dict[str, Any]:
 def _latest(session: Session, actor: Actor) -> list[dict[str, Any]]:
     if not actor.may(Permission.AUDIT_READ):
         return []
-    return told(session, audit.page(session, actor, AuditQuery(limit=8)).rows)
+    rows = audit.page(session, actor, AuditQuery(limit=100)).rows
+    # Sign-ins are in the trail, but they change nothing.
+    return told(session, [row for row in rows if row["entity_type"] != "auth"][:10])
 
 
 def _tiles(session: Session, actor: Actor, today: date) -> list[dict[str, Any]]:
@@ -97,7 +99,7 @@ def _charts(session: Session, actor: Actor, by_status: dict[str, int]) -> list[d
 def _bars(field: str, names: list[str], counts: dict[str, int]) -> list[dict[str, Any]]:
     return _shared(
         (
-            name,
+            titled(name),
             counts.get(name, 0),
             address("/admin/vm/list", {"missing": field} if name == "none" else {field: name}),
             _TONES.get(name, "plain"),

@@ -13,6 +13,7 @@ from vmtrak.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFou
 from vmtrak.fields import parse
 from vmtrak.web import sign_in
 from vmtrak.web.errors import status_of
+from vmtrak.web.guard import SAFE
 from vmtrak.web.state import State, actor_of
 
 _USERNAME = ("username", "User name", "text", "username")
@@ -48,7 +49,7 @@ class SignInPages:
 
     async def login(self, request: Request) -> Response:
         target = sign_in.own_path(request.query_params.get("next"))
-        if request.method == "GET":
+        if request.method in SAFE:
             if actor_of(request).user_id is not None:
                 return redirect(target)
             return await self._login_page(request, {"next": target})
@@ -98,7 +99,7 @@ class SignInPages:
         The token is in the address behind #, so the first page does not know it: it asks which
         kind of link this is by posting it without any field.
         """
-        if request.method == "GET":
+        if request.method in SAFE:
             return await self._setup_page(request, "link", [], Typed({}))
         form = await posted(request)
         token = form.get("token", "").strip()
@@ -146,7 +147,7 @@ class SignInPages:
 
     async def link(self, request: Request) -> Response:
         """Sign in over a one-time link; opening it changes nothing, the button does."""
-        if request.method == "GET":
+        if request.method in SAFE:
             return await self.panel.render(
                 request, "sign_in_link.html", {"title": "Sign in", "errors": []}
             )
@@ -167,7 +168,7 @@ class SignInPages:
         actor = actor_of(request)
         if not actor.must_change_password:
             raise Forbidden
-        if request.method == "GET":
+        if request.method in SAFE:
             return await self._password_page(request, Typed({"email": actor.email}))
         form = await posted(request)
         try:

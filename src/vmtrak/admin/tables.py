@@ -118,7 +118,7 @@ def _filter(one: Filter, given: dict[str, str]) -> dict[str, Any]:
         "label": one.label,
         "type": one.type,
         "value": given.get(one.name, ""),
-        "options": [{"value": "", "label": "any"}, *options] if options else [],
+        "options": [{"value": "", "label": "Any"}, *options] if options else [],
         "suggest": one.suggest,
     }
 

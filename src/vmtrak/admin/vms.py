@@ -46,12 +46,17 @@ _COLUMNS = (
 )
 
 
+def titled(text: str) -> str:
+    """The text with its first letter large; `capitalize` would make the others small."""
+    return text[:1].upper() + text[1:]
+
+
 def choices(kind: Iterable[Any]) -> list[tuple[str, str]]:
-    return [(one.value, one.value) for one in kind]
+    return [(one.value, titled(one.value.replace("_", " "))) for one in kind]
 
 
 def options(kind: Iterable[Any], *, blank: bool = True) -> list[dict[str, str]]:
-    found = [{"value": one.value, "label": one.value} for one in kind]
+    found = [{"value": value, "label": label} for value, label in choices(kind)]
     return [{"value": "", "label": "—"}, *found] if blank else found
 
 
@@ -62,10 +67,8 @@ _FILTERS = (
     Filter("hypervisor", "Hypervisor", "suggest", suggest=SUGGEST + "hypervisor"),
     Filter("department", "Department", "suggest", suggest=SUGGEST + "department"),
     Filter("owner", "Owner", "suggest", suggest=SUGGEST + "owner"),
-    Filter("expiring_in", "Expiring within days", "number"),
-    Filter(
-        "missing", "Lacking", "select", [(one.value, one.replace("_", " ")) for one in Missing]
-    ),
+    Filter("expiring_in", "Expires in (days)", "number"),
+    Filter("missing", "Lacking", "select", choices(Missing)),
 )
 
 
@@ -242,7 +245,7 @@ def _sections() -> list[tuple[str, list[Field]]]:
             [
                 Field("hypervisor", "Hypervisor", "suggest", maxlength=128, suggest=SUGGEST + "hypervisor"),
                 Field("cluster", "Cluster", maxlength=128),
-                Field("datacenter", "Datacenter", maxlength=128),
+                Field("datacenter", "Data centre", maxlength=128),
             ],
         ),
         (
@@ -293,7 +296,7 @@ def _sections() -> list[tuple[str, list[Field]]]:
 
 
 def _power_states() -> list[dict[str, str]]:
-    first = [{"value": "unknown", "label": "unknown"}]
+    first = [{"value": "unknown", "label": "Unknown"}]
     return first + [one for one in options(PowerState, blank=False) if one["value"] != "unknown"]
 
 

@@ -10,12 +10,12 @@ from vmtrak.api.document import openapi
 from vmtrak.web.state import State
 
 ENDPOINTS = (
-    *dashboard.ENDPOINTS,
-    *auth.ENDPOINTS,
     *vms.ENDPOINTS,
     *hypervisors.ENDPOINTS,
+    *auth.ENDPOINTS,
     *users.ENDPOINTS,
     *audit.ENDPOINTS,
+    *dashboard.ENDPOINTS,
 )
 
 _PAGE = """<!doctype html>

@@ -5,22 +5,14 @@ from starlette.responses import Response
 from vmtrak import audit
 from vmtrak.access import Permission
 from vmtrak.api.answers import AuditAnswer, ListAnswer
-from vmtrak.api.base import Call, Endpoint, answer
+from vmtrak.api.base import Call, Endpoint, answer, page_answer
 
 
 def list_(call: Call) -> Response:
     query = call.query(audit.AuditQuery)
     with call.state.database.read() as session:
         page = audit.page(session, call.actor, query)
-    return answer(
-        {
-            "data": page.rows,
-            "total": page.total,
-            "page": page.page,
-            "limit": page.limit,
-            "next": page.next,
-        }
-    )
+    return answer(page_answer(page))
 
 
 ENDPOINTS = (

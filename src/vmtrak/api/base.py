@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from pydantic import BaseModel
@@ -25,6 +25,22 @@ from vmtrak.web import inputs
 from vmtrak.web.state import State, actor_of
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class Page(Protocol):
+    """One page of anything."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def page(self) -> int: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def next(self) -> str | None: ...
+
 
 _ETAG = re.compile(r'"v([0-9]{1,18})"')
 
@@ -84,6 +100,21 @@ def answer(
     )
 
 
+def page_answer(page: Page) -> dict[str, Any]:
+    """A page of rows as the contract's list."""
+    return {
+        "data": page.rows,
+        "total": page.total,
+        "page": page.page,
+        "limit": page.limit,
+        "next": page.next,
+    }
+
+
+def always(_call: "Call") -> bool:
+    return True
+
+
 Run = Callable[[Call], Response]
 RunAsync = Callable[[Call], Awaitable[Response]]
 
@@ -92,7 +123,7 @@ RunAsync = Callable[[Call], Awaitable[Response]]
 class Endpoint:
     """One row of the table. A plain `run` works in a database thread, an async one on the loop.
 
-    `quick` marks a read so short that on SQLite it is done on the event loop as well.
+    `quick` tells which reads are so short that on SQLite they are done on the event loop as well.
     """
 
     method: str
@@ -106,7 +137,7 @@ class Endpoint:
     errors: tuple[int, ...] = ()
     permission: Permission | None = None
     open: bool = False
-    quick: bool = False
+    quick: Callable[[Call], bool] | None = None
     etag: bool = False
     tag: str = field(default="")
 
@@ -136,7 +167,7 @@ def _dispatch(
             return await chosen.run(call)
         if chosen.method != "GET":
             return await state.database.writing(chosen.run, call)
-        if chosen.quick and state.database.sqlite:
+        if chosen.quick is not None and state.database.sqlite and chosen.quick(call):
             return chosen.run(call)
         return await state.database.reading(chosen.run, call)
 

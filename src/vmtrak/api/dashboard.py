@@ -8,7 +8,7 @@ from starlette.responses import Response
 import vmtrak
 from vmtrak.access import Permission
 from vmtrak.api.answers import Health, Statistics
-from vmtrak.api.base import Call, Endpoint, answer
+from vmtrak.api.base import Call, Endpoint, always, answer
 from vmtrak.errors import Unavailable
 from vmtrak.inventory import statistics
 
@@ -37,6 +37,6 @@ ENDPOINTS = (
     ),
     Endpoint(
         "GET", "/health", "Whether the program works", Health, health,
-        open=True, errors=(503,), quick=True,
+        open=True, errors=(503,), quick=always,
     ),
 )

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from vmtrak import inventory
 from vmtrak.access import Permission
 from vmtrak.api.answers import ListAnswer, Named, Ok, TrashedVM, VMAnswer
-from vmtrak.api.base import Call, Endpoint, answer, etag
+from vmtrak.api.base import Call, Endpoint, always, answer, etag, page_answer
 from vmtrak.db import Work
 from vmtrak.errors import NotFound
 from vmtrak.fields import Input
@@ -22,22 +22,13 @@ class FieldValues(Input):
 
 
 def list_(call: Call) -> Response:
-    query = call.query(VMQuery)
-    page = inventory.page(call.state.database, call.actor, query, call.state.today())
-    return answer(listed(page, credentials=call.actor.may(Permission.CREDENTIAL_READ)))
+    query, today = call.query(VMQuery), call.state.today()
+    body = inventory.page_document(call.state.database, call.actor, query, today)
+    return Response(body, media_type="application/json")
 
 
-def listed(page: inventory.Page, *, credentials: bool = False) -> dict[str, Any]:
-    if credentials:
-        for row in page.rows:
-            row["primary_username"] = None
-    return {
-        "data": page.rows,
-        "total": page.total,
-        "page": page.page,
-        "limit": page.limit,
-        "next": page.next,
-    }
+def _bounded(call: Call) -> bool:
+    return inventory.bounded(call.query(VMQuery), call.actor)
 
 
 def get(call: Call) -> Response:
@@ -73,7 +64,7 @@ def trash(call: Call) -> Response:
     query = call.query(inventory.TrashQuery)
     with call.state.database.read() as session:
         page = inventory.trash_page(session, call.actor, query)
-    return answer(listed(page))
+    return answer(page_answer(page))
 
 
 def restore(call: Call) -> Response:
@@ -122,7 +113,7 @@ _WRITE = Permission.VM_WRITE
 ENDPOINTS = (
     Endpoint(
         "GET", "/vms", "VMs that you see, page by page", ListAnswer[VMAnswer], list_,
-        query=VMQuery, permission=Permission.VM_READ, errors=(422,),
+        query=VMQuery, permission=Permission.VM_READ, errors=(422,), quick=_bounded,
     ),
     Endpoint(
         "POST", "/vms", "Add a VM", VMAnswer, add,
@@ -147,7 +138,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         "GET", "/vms/{id}", "One VM", VMAnswer, get,
-        permission=Permission.VM_READ, errors=(404, 422), quick=True, etag=True,
+        permission=Permission.VM_READ, errors=(404, 422), quick=always, etag=True,
     ),
     Endpoint(
         "PUT", "/vms/{id}", "Change the fields sent", VMAnswer, change,

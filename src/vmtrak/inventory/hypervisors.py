@@ -85,8 +85,8 @@ def remove(work: Work, hypervisor_id: int, seen: Seen = None) -> None:
         message = f"{live:,} {noun} assigned to this hypervisor."
         raise Conflict(message)
     if trashed:
-        noun = "VM" if trashed == 1 else "VMs"
-        message = f"{trashed:,} {noun} in the trash belong to this hypervisor; purge them first."
+        noun, them = ("VM is", "it") if trashed == 1 else ("VMs are", "them")
+        message = f"{trashed:,} {noun} in the trash and on this hypervisor; purge {them} first."
         raise Conflict(message)
     _record(work, Action.HYPERVISOR_DELETE, row, audit.snapshot(row))
     work.session.delete(row)

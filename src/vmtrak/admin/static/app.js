@@ -239,10 +239,10 @@ const bulk = () => {
 const reachWords = { online: "answers", offline: "not reached", unknown: "not known" };
 
 const showReach = (mark, state) => {
-  const word = reachWords[state] ?? reachWords.unknown;
+  const word = `Reachability: ${reachWords[state] ?? reachWords.unknown}`;
   mark.classList.add(`reach-${state in reachWords ? state : "unknown"}`);
   if ("words" in mark.dataset) {
-    mark.parentElement.append(make("span", { className: "reach-words" }, word));
+    mark.parentElement.append(make("span", { className: "reach-words" }, reachWords[state] ?? reachWords.unknown));
   } else {
     mark.setAttribute("aria-label", word);
   }
