@@ -60,7 +60,9 @@ def _options() -> argparse.Namespace:
 @contextlib.contextmanager
 def _prepared(size: int, server: str | None, keep: Path | None) -> Iterator[tuple[str, Path]]:
     with contextlib.ExitStack() as stack:
-        folder = keep / str(size) if keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = (
+            keep / str(size) if keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        )
         folder.mkdir(parents=True, exist_ok=True)
         if server:
             url = stack.enter_context(fresh_database(server))
@@ -90,7 +92,9 @@ def _measure(
         "VMTRAK_ACCESS_TOKEN_MINUTES": "600",
     }
     kind = "PostgreSQL" if url.startswith("postgresql") else "SQLite"
-    print(f"\n## {size:,} VMs on {kind}\n\n| what | of bare Starlette | requests/s |\n|---|---|---|")
+    print(
+        f"\n## {size:,} VMs on {kind}\n\n| what | of bare Starlette | requests/s |\n|---|---|---|"
+    )
     with _running(_serve_command, environment) as (port, process):
         deep = _deep_cursor(port, bearer)
         for label, path in (
@@ -114,16 +118,17 @@ def _measure(
         print(f"Peak memory of the server: {_peak_memory(process)} MB.")
 
 
-def _compare(
-    label: str, bare: int, arguments: list[str], options: argparse.Namespace
-) -> None:
+def _compare(label: str, bare: int, arguments: list[str], options: argparse.Namespace) -> None:
     ratios, rates = [], []
     for _ in range(options.rounds):
         reference = _wrk([f"http://{HOST}:{bare}/"], options.seconds)
         rate = _wrk(arguments, options.seconds)
         ratios.append(rate / reference)
         rates.append(rate)
-    print(f"| {label} | {statistics.median(ratios):.3f} | {statistics.median(rates):,.0f} |", flush=True)
+    print(
+        f"| {label} | {statistics.median(ratios):.3f} | {statistics.median(rates):,.0f} |",
+        flush=True,
+    )
 
 
 def _wrk(arguments: list[str], seconds: int, connections: int = CONNECTIONS) -> float:

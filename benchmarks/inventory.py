@@ -96,4 +96,8 @@ def _rows(size: int, hypervisors: list[int], chance: random.Random) -> Iterator[
             revision=1,
         )
         vm.derive(Hypervisor(name_key=f"host-{host:03}"))
-        yield {column.name: getattr(vm, column.name) for column in VM.__table__.columns if column.name != "id"}
+        yield {
+            column.name: getattr(vm, column.name)
+            for column in VM.__table__.columns
+            if column.name != "id"
+        }

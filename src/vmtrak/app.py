@@ -1,10 +1,11 @@
 """The composition root: everything is wired here, and nothing else happens here."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 
+from loguru import logger
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -19,7 +20,7 @@ from vmtrak.accounts.sessions import TokenRules
 from vmtrak.admin import Panel
 from vmtrak.api import api_routes
 from vmtrak.db import Database
-from vmtrak.errors import VmtrakError
+from vmtrak.errors import Unavailable, VmtrakError
 from vmtrak.reachability import Prober
 from vmtrak.settings import Settings
 from vmtrak.web.errors import problem
@@ -66,7 +67,7 @@ def make_state(settings: Settings, *, probing: bool = True) -> State:
     )
 
 
-def _life(database: Database) -> Callable[[Starlette], object]:
+def _life(database: Database) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def life(_app: Starlette) -> AsyncIterator[None]:
         yield
@@ -77,6 +78,10 @@ def _life(database: Database) -> Callable[[Starlette], object]:
 
 def _refuse(panel: Panel) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def refuse(request: Request, error: Exception) -> Response:
+        if isinstance(
+            error, Unavailable
+        ):  # its words send people to an administrator, who reads why
+            logger.opt(exception=error).error("{} {} failed", request.method, request.url.path)
         if request.url.path.startswith("/api/"):
             return problem(error, request_id_of(request))
         return await panel.error_page(request, error)

@@ -12,11 +12,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column
 
 from vmtrak import logs
+from vmtrak.access import Actor, Permission
 from vmtrak.db import Base, Identifier, Moment, Work, WorkSession, iso
 from vmtrak.errors import NotFound
-from vmtrak.access import Actor, Permission
 from vmtrak.fields import LARGEST_ID, Input, Instant, LastInstant, Reference, Text, whole
-
 
 SEALED = "•••"
 """Printed for values that nobody may read in the trail."""
@@ -171,9 +170,9 @@ class AuditQuery(Input):
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
     user_id: Reference = None
-    username: Text(256) = None
-    action: Text(64) = None
-    entity_type: Text(32) = None
+    username: Annotated[str | None, Text(256)] = None
+    action: Annotated[str | None, Text(64)] = None
+    entity_type: Annotated[str | None, Text(32)] = None
     entity_id: Reference = None
     since: Annotated[Instant, Field(alias="from")] = None
     until: Annotated[LastInstant, Field(alias="to")] = None
@@ -211,7 +210,9 @@ def page(session: Session, actor: Actor, query: AuditQuery) -> Page:
 
 def _terms(query: AuditQuery) -> list[ColumnElement[bool]]:
     named = {name: getattr(query, name) for name in _EXACT}
-    terms = [getattr(AuditEvent, name) == value for name, value in named.items() if value is not None]
+    terms = [
+        getattr(AuditEvent, name) == value for name, value in named.items() if value is not None
+    ]
     if query.since is not None:
         terms.append(AuditEvent.created_at >= query.since)
     if query.until is not None:
@@ -222,8 +223,10 @@ def _terms(query: AuditQuery) -> list[ColumnElement[bool]]:
 _EXACT = ("user_id", "username", "action", "entity_type", "entity_id")
 
 
-def history(session: Session, entity_type: str, entity_id: int, most: int = 50) -> list[dict[str, Any]]:
-    """What happened to one row, newest first. The caller has made sure that the person may see it."""
+def history(
+    session: Session, entity_type: str, entity_id: int, most: int = 50
+) -> list[dict[str, Any]]:
+    """What happened to one row, newest first. The caller knows that the person may see it."""
     chosen = select(*FIELDS).where(
         AuditEvent.entity_type == entity_type, AuditEvent.entity_id == entity_id
     )

@@ -144,9 +144,7 @@ def _run(
     )
     server = uvicorn.Server(config)
     if started is not None:
-        threading.Thread(
-            target=_when_started, args=(server, started), daemon=True
-        ).start()
+        threading.Thread(target=_when_started, args=(server, started), daemon=True).start()
     # uvicorn stops in order and then raises the signal again; being told to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
@@ -226,7 +224,9 @@ def _demo_settings(folder: Path, host: str, port: int) -> Settings:
 
 def _greeter(loaded: Settings, token: str, password: str) -> Callable[[], None]:
     def greet() -> None:
-        click.echo(f"VMTrak {vmtrak.__version__}, a demonstration. Open this link, it signs you in:")
+        click.echo(
+            f"VMTrak {vmtrak.__version__}, a demonstration. Open this link, it signs you in:"
+        )
         click.echo(f"\n  {loaded.base_url}/admin/link#{token}\n")
         click.echo(f"It works once; after that sign in as {demo.administrator()} with {password}")
         click.echo("Ctrl+C stops it and leaves nothing behind.")
@@ -239,7 +239,7 @@ def _checker(base_url: str, token: str) -> Callable[[], None]:
 
     def check() -> None:
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-        form = urllib.request.Request(
+        form = urllib.request.Request(  # noqa: S310 - our own address
             f"{base_url}/admin/link", f"token={token}".encode(), {"Origin": base_url}
         )
         try:
@@ -269,9 +269,16 @@ def user() -> None:
 @click.option("--department")
 @click.option("--password-stdin", is_flag=True, help="Take the password from standard input.")
 @_explained
-def user_add(name: str, email: str, role: str, department: str | None, *, password_stdin: bool) -> None:
+def user_add(
+    name: str, email: str, role: str, department: str | None, *, password_stdin: bool
+) -> None:
     """Add a user and print a one-time set-up link, unless the password is given."""
-    given: dict[str, Any] = {"username": name, "email": email, "role": role, "department": department}
+    given: dict[str, Any] = {
+        "username": name,
+        "email": email,
+        "role": role,
+        "department": department,
+    }
     if password_stdin:
         given["password"] = sys.stdin.readline().removesuffix("\n")
     new = parse(NewUser, given)
@@ -286,7 +293,9 @@ def user_add(name: str, email: str, role: str, department: str | None, *, passwo
                 link = None
             else:
                 work.flush()
-                link = users.link_address(loaded.base_url, sessions.make_link(work, "setup", made.id))
+                link = users.link_address(
+                    loaded.base_url, sessions.make_link(work, "setup", made.id)
+                )
     click.echo(link or f"{name} can sign in.")
 
 

@@ -1,11 +1,12 @@
-"""The database: engine, units of work, read sessions, and statements prepared for the hottest reads."""
+"""The database: engine, units of work, read sessions, and statements prepared for hot reads."""
 
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, ParamSpec, TypeVar
+from pathlib import Path
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -32,6 +33,9 @@ from vmtrak.errors import Conflict, Unavailable
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
+"""A SELECT of whatever columns."""
 
 Seen = Collection[int] | None
 """The revisions of a row on which a change may build; None for any."""
@@ -75,7 +79,7 @@ class Moment(TypeDecorator[datetime]):
         moment = value.astimezone(UTC).replace(microsecond=0)
         return iso(moment) if dialect.name == "sqlite" else moment
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401 - as above
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401, ARG002 - as above
         if isinstance(value, str):
             return datetime.fromisoformat(value)
         return None if value is None else value.astimezone(UTC)
@@ -130,7 +134,7 @@ class Work:
         self._afterwards.append(call)
 
     def flush(self, conflicts: Mapping[str, Conflict] | None = None) -> None:
-        """Send what is pending; a violated constraint that `conflicts` names becomes its Conflict."""
+        """Send what is pending; a violated constraint becomes the Conflict that is named for it."""
         try:
             self.session.flush()
         except IntegrityError as error:
@@ -167,7 +171,7 @@ class Prepared:
     request; the one row and the one page that scripts ask for all day skip it.
     """
 
-    def __init__(self, statement: Select[Any]) -> None:
+    def __init__(self, statement: AnySelect) -> None:
         self._statement = statement
         self._compiled: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
         self.columns = tuple(statement.selected_columns.keys())
@@ -256,15 +260,15 @@ class Database:
     def dicts(self, prepared: Prepared, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The rows as dictionaries in the order of the statement's columns."""
         columns = prepared.columns
-        return [
-            dict(zip(columns, row, strict=True)) for row in self.rows(prepared, parameters)
-        ]
+        return [dict(zip(columns, row, strict=True)) for row in self.rows(prepared, parameters)]
 
     def _reading_connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(
-                str(self.url.database), isolation_level=None, check_same_thread=False,
+                str(self.url.database),
+                isolation_level=None,
+                check_same_thread=False,
                 cached_statements=512,
             )
             _pragmas(connection)
@@ -282,17 +286,13 @@ class Database:
         """
         if self._readers is None:
             self._readers = anyio.CapacityLimiter(2 if self.sqlite else 10)
-        return await anyio.to_thread.run_sync(
-            lambda: call(*args, **kwargs), limiter=self._readers
-        )
+        return await anyio.to_thread.run_sync(lambda: call(*args, **kwargs), limiter=self._readers)
 
     async def writing(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a writing call on a thread for writers: SQLite has one writer at a time anyway."""
         if self._writers is None:
             self._writers = anyio.CapacityLimiter(1 if self.sqlite else 10)
-        return await anyio.to_thread.run_sync(
-            lambda: call(*args, **kwargs), limiter=self._writers
-        )
+        return await anyio.to_thread.run_sync(lambda: call(*args, **kwargs), limiter=self._writers)
 
     def check(self) -> None:
         """Raise unless the database answers."""
@@ -306,11 +306,9 @@ class Database:
                 for connection in self._opened:
                     connection.close()
                 self._opened.clear()
-            with self.engine.connect() as connection:
-                connection.exec_driver_sql("COMMIT")
-                connection.exec_driver_sql(f"PRAGMA busy_timeout={FAREWELL}")
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         self.engine.dispose()
+        if self.sqlite:
+            _checkpoint(Path(str(self.url.database)))
 
     def _explained(self, error: Exception) -> Exception:
         """`Unavailable` for what time or an administrator mends; else the error: it is a bug."""
@@ -321,6 +319,17 @@ class Database:
             message = "The database does not work at the moment; an administrator can tell why."
             return Unavailable(message)
         return error
+
+
+def _checkpoint(file: Path) -> None:
+    """Over a plain connection, in nobody's way: what cannot be done now is done later."""
+    if file.exists():
+        patience = FAREWELL / 1000
+        with (
+            suppress(sqlite3.Error),
+            closing(sqlite3.connect(file, patience, isolation_level=None)) as connection,
+        ):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _sqlite_engine(url: str) -> Engine:

@@ -21,10 +21,18 @@ class Finding:
     words: str
 
 
+def well(subject: str, words: str) -> Finding:
+    return Finding(subject, well=True, words=words)
+
+
+def mend(subject: str, words: str) -> Finding:
+    return Finding(subject, well=False, words=words)
+
+
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything that exists so far. Nothing is made or changed but what a start would make."""
+    """Look at everything that exists so far; make nothing but what a start would make."""
     return [
-        Finding("settings", True, "read and understood"),
+        well("settings", "read and understood"),
         *_unused(settings),
         _folder("data folder", settings.data_dir),
         _folder("log folder", settings.log_dir),
@@ -36,85 +44,85 @@ def examine(settings: Settings) -> list[Finding]:
 
 def _unused(settings: Settings) -> Iterator[Finding]:
     for name in settings.unused():
-        yield Finding("settings", True, f"{name} is set, but this version does nothing with it yet")
+        yield well("settings", f"{name} is set, but this version does nothing with it yet")
 
 
 def _folder(subject: str, path: Path) -> Finding:
     if not path.exists():
         return _missing(subject, path)
     if not path.is_dir():
-        return Finding(subject, False, f"{path} is not a folder")
+        return mend(subject, f"{path} is not a folder")
     if not os.access(path, os.W_OK | os.X_OK):
-        return Finding(subject, False, f"{path} cannot be written to by this user")
-    return Finding(subject, True, str(path))
+        return mend(subject, f"{path} cannot be written to by this user")
+    return well(subject, str(path))
 
 
 def _missing(subject: str, path: Path) -> Finding:
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
-        return Finding(subject, True, f"{path} will be made at the first start")
-    return Finding(subject, False, f"{path} cannot be made: {above} is no folder to write to")
+        return well(subject, f"{path} will be made at the first start")
+    return mend(subject, f"{path} cannot be made: {above} is no folder to write to")
 
 
 def _key(settings: Settings) -> Finding:
     if settings.secret_key is not None:
-        return Finding("secret key", True, "given by the settings")
+        return well("secret key", "given by the settings")
     path = settings.data_dir / "secret-key"
     if not path.exists():
-        return Finding("secret key", True, "will be made at the first start")
+        return well("secret key", "will be made at the first start")
     try:
         settings.signing_key()
     except SettingsError as error:
-        return Finding("secret key", False, str(error))
+        return mend("secret key", str(error))
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        return Finding("secret key", False, f"others can read {path}; chmod 600 mends that")
-    return Finding("secret key", True, str(path))
+        return mend("secret key", f"others can read {path}; chmod 600 mends that")
+    return well("secret key", str(path))
 
 
 def _cookies(settings: Settings) -> Finding:
     local = "//127.0.0.1" in settings.base_url or "//localhost" in settings.base_url
     if settings.secure_cookies or local or "//[::1]" in settings.base_url:
-        return Finding("address", True, settings.base_url)
+        return well("address", settings.base_url)
     words = f"{settings.base_url} is not https: passwords and cookies travel in the open"
-    return Finding("address", False, words)
+    return mend("address", words)
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
     shown = "SQLite" if settings.database_url.startswith("sqlite") else "PostgreSQL"
     file = settings.data_dir / "inventory.db"
     if shown == "SQLite" and not settings.data_dir.exists():
-        yield Finding("database", True, f"{file} will be made at the first start")
+        yield well("database", f"{file} will be made at the first start")
         return
     database = Database(settings.database_url)
     try:
         if schema.foreign(database):
-            yield Finding("database", False, f"{shown}: {schema.FOREIGN}")
+            yield mend("database", f"{shown}: {schema.FOREIGN}")
             return
         found, newest = schema.current(database), schema.head()
         if found is None:
-            yield Finding("database", True, f"{shown}, empty; the first start makes the tables")
+            yield well("database", f"{shown}, empty; the first start makes the tables")
             return
         yield _revision(shown, found, newest)
         if found == newest:
             yield _people(database)
     except SQLAlchemyError as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        yield Finding("database", False, f"{shown} does not answer: {reason}")
+        yield mend("database", f"{shown} does not answer: {reason}")
     finally:
         database.engine.dispose()
 
 
 def _revision(shown: str, found: str, newest: str) -> Finding:
     if found == newest:
-        return Finding("database", True, f"{shown} at revision {found}")
+        return well("database", f"{shown} at revision {found}")
     if found in schema.known():
-        return Finding("database", True, f"{shown} at revision {found}; a start brings it to {newest}")
+        return well("database", f"{shown} at revision {found}; a start brings it to {newest}")
     words = f"{shown} at revision {found}, which a newer VMTrak made; this one knows up to {newest}"
-    return Finding("database", False, words)
+    return mend("database", words)
 
 
 def _people(database: Database) -> Finding:
     with database.read() as session:
         if users.has_any(session):
-            return Finding("people", True, "there are users")
-    return Finding("people", True, "no user yet; `vmtrak serve` prints a link for the first one")
+            return well("people", "there are users")
+    return well("people", "no user yet; `vmtrak serve` prints a link for the first one")

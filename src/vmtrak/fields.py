@@ -7,6 +7,7 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -17,10 +18,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from vmtrak.errors import Invalid
 
@@ -30,6 +34,10 @@ LARGEST_ID = 2**63 - 1
 LAST = "\U0010ffff"
 """Stands for "empty" in sort keys: after every text, as PostgreSQL sorts NULL by default."""
 
+LONGEST_EMAIL = 320
+"""Characters: 64 before the @, 255 behind it (RFC 5321)."""
+
+_NONCHARACTER = 0xFFFE
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _LINE_KEEPING = frozenset("\n\t")
 _MAC_FORMS = re.compile(
@@ -38,11 +46,13 @@ _MAC_FORMS = re.compile(
 )
 _NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?Z)?")
+_INSTANT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?Z)?"
+)
 
 
 class Input(BaseModel):
-    """Base of all inputs. Unknown names are ignored: scripts send back whole rows they have read."""
+    """Base of all inputs. Unknown names are ignored: scripts send back rows as they read them."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -124,54 +134,59 @@ def _printable(character: str, *, lines: bool) -> bool:
     return not (
         unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
         or character in _BIDI
-        or ord(character) & 0xFFFE == 0xFFFE
+        or ord(character) & _NONCHARACTER == _NONCHARACTER
     )
 
 
-def _text(most: int, *, lines: bool = False) -> Callable[[object], object]:
-    def check(value: object) -> object:
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Optional text of at most `most` characters; `lines` allows line breaks and tabs."""
+
+    most: int
+    lines: bool = False
+
+    def check(self, value: object) -> object:
+        if value is None:
+            return None
         if not isinstance(value, str):
-            return _no_text(value)
+            raise wrong("must be text")
         text = value.strip()
-        if lines:
+        if self.lines:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
-        if not all(_printable(character, lines=lines) for character in text):
+        if not all(_printable(character, lines=self.lines) for character in text):
             raise wrong("must not contain control characters")
-        if len(text) > most:
-            raise wrong(f"must be at most {most:,} characters")
+        if len(text) > self.most:
+            raise wrong(f"must be at most {self.most:,} characters")
         return text or None
 
-    return check
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string", "maxLength": self.most}, {"type": "null"}]}
 
 
-def _no_text(value: object) -> None:
-    if value is not None:
-        raise wrong("must be text")
+@dataclass(frozen=True, slots=True)
+class Required(Text):
+    """Text that must not be empty, of at most `most` characters."""
+
+    def check(self, value: object) -> object:
+        return _required(Text.check(self, value))
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string", "minLength": 1, "maxLength": self.most}
 
 
 def _required(value: object) -> object:
     if value is None:
         raise wrong("is required")
     return value
-
-
-def Text(most: int, *, lines: bool = False) -> Any:  # noqa: N802, ANN401 - reads as a type where fields are declared
-    """Optional text of at most `most` characters; `lines` allows line breaks and tabs."""
-    return Annotated[
-        str | None,
-        BeforeValidator(_text(most, lines=lines)),
-        WithJsonSchema({"anyOf": [{"type": "string", "maxLength": most}, {"type": "null"}]}),
-    ]
-
-
-def Required(most: int, least: int = 1) -> Any:  # noqa: N802, ANN401 - as above
-    """Text that must not be empty, of at most `most` characters."""
-    return Annotated[
-        str,
-        BeforeValidator(_required),
-        BeforeValidator(_text(most)),
-        WithJsonSchema({"type": "string", "minLength": least, "maxLength": most}),
-    ]
 
 
 def _address(value: object) -> object:
@@ -258,7 +273,7 @@ def _email(value: object) -> object:
     value = blank_to_none(value)
     if value is None:
         return None
-    if not isinstance(value, str) or len(value) > 320:
+    if not isinstance(value, str) or len(value) > LONGEST_EMAIL:
         raise wrong("must be an e-mail address")
     try:
         return validate_email(
@@ -302,19 +317,21 @@ _INSTANT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}
 Instant = Annotated[datetime | None, BeforeValidator(_instant(last=False)), _INSTANT_SCHEMA]
 LastInstant = Annotated[datetime | None, BeforeValidator(_instant(last=True)), _INSTANT_SCHEMA]
 """As `Instant`, but a date alone means its last second."""
-Count = Annotated[
-    int | None, Field(gt=0, le=1_000_000), BeforeValidator(_number)
-]
+Count = Annotated[int | None, Field(gt=0, le=1_000_000), BeforeValidator(_number)]
 Amount = Annotated[
     Annotated[float, Field(gt=0, le=1_000_000_000)] | None,
     AfterValidator(whole),
     BeforeValidator(_number),
 ]
 Reference = Annotated[int | None, Field(gt=0, le=LARGEST_ID), BeforeValidator(_number)]
-Email = Annotated[str | None, BeforeValidator(_email), WithJsonSchema(
-    {"anyOf": [{"type": "string", "format": "email"}, {"type": "null"}]}
-)]
+Email = Annotated[
+    str | None,
+    BeforeValidator(_email),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "email"}, {"type": "null"}]}),
+]
 RequiredEmail = Annotated[
-    str, BeforeValidator(_required), BeforeValidator(_email),
+    str,
+    BeforeValidator(_required),
+    BeforeValidator(_email),
     WithJsonSchema({"type": "string", "format": "email"}),
 ]

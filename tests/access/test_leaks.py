@@ -336,7 +336,8 @@ def test_a_hidden_vm_answers_as_one_that_never_was(worlds: tuple[World, World]) 
 def test_a_cursor_that_was_given_shows_the_rest_of_the_own_rows(
     worlds: tuple[World, World],
 ) -> None:
-    client, names, follow = worlds[0].reader.api, [], ""
+    client, names = worlds[0].reader.api, []
+    follow: str | None = ""
     while follow is not None:
         page = client.get("/api/vms", params={"limit": 2, "cursor": follow}).json()
         names += [vm["vm_name"] for vm in page["data"]]

@@ -1,5 +1,6 @@
 """Which tokens and sessions open the doors, and until when."""
 
+import base64
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 
 from tests.conftest import SECRET_KEY, Person
 from vmtrak.accounts import sessions
+from vmtrak.accounts.models import SignedIn
 
 KEY = OctKey.import_key(SECRET_KEY)
 FOREIGN_KEY = OctKey.import_key("another key of thirty-two bytes!")
@@ -38,10 +40,8 @@ def bearer(client: TestClient, token: str, kind: str = "Bearer") -> int:
 
 def unsigned(claims: dict[str, Any]) -> str:
     """The token with the algorithm "none", which means: believe me."""
-    header, body, _ = signed(claims).split(".")
-    none = jwt.encode({"alg": "none"}, claims, KEY, algorithms=["none"])
-    assert header != none.split(".")[0]
-    return f"{none.split('.')[0]}.{body}."
+    header = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').decode().rstrip("=")
+    return f"{header}.{signed(claims).split('.')[1]}."
 
 
 def test_a_token_opens_the_api(operator: Person, anonymous: TestClient) -> None:
@@ -50,9 +50,9 @@ def test_a_token_opens_the_api(operator: Person, anonymous: TestClient) -> None:
     assert bearer(anonymous, token, "bearer") == 200
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_a_token_with_a_wrong_claim_opens_nothing(operator: Person, anonymous: TestClient) -> None:
+    claims = claims_of(operator)
+    for change in (
         {"exp": int(time.time()) - 1},
         {"exp": "tomorrow"},
         {"exp": None},
@@ -67,22 +67,17 @@ def test_a_token_opens_the_api(operator: Person, anonymous: TestClient) -> None:
         {"sid": "9" * 30},
         {"sid": str(2**63 - 1)},
         {"sid": [1]},
-    ],
-    ids=str,
-)
-def test_a_token_with_a_wrong_claim_opens_nothing(
-    change: dict[str, Any], operator: Person, anonymous: TestClient
-) -> None:
-    assert bearer(anonymous, signed({**claims_of(operator), **change})) == 401
+    ):
+        status = bearer(anonymous, signed({**claims, **change}))
+        assert (change, status) == (change, 401)
 
 
-@pytest.mark.parametrize("missing", ["exp", "iat", "iss", "aud", "sub", "sid"])
-def test_a_token_that_lacks_a_claim_opens_nothing(
-    missing: str, operator: Person, anonymous: TestClient
-) -> None:
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_token_that_lacks_a_claim_opens_nothing(operator: Person, anonymous: TestClient) -> None:
     claims = claims_of(operator)
-    del claims[missing]
-    assert bearer(anonymous, signed(claims)) == 401
+    for missing in ("exp", "iat", "iss", "aud", "sub", "sid"):
+        rest = {name: value for name, value in claims.items() if name != missing}
+        assert (missing, bearer(anonymous, signed(rest))) == (missing, 401)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -132,11 +127,9 @@ def test_a_panel_session_is_no_session_of_the_api(
     for number in range(1, newest):
         claims = {**claims_of(operator), "sid": str(number)}
         alive = bearer(anonymous, signed(claims)) == 200
-        kinds = admin.database.engine.connect()
-        with kinds:
-            row = kinds.exec_driver_sql(f"SELECT kind, user_id FROM sessions WHERE id = {number}")
-            kind, user_id = row.one()
-        assert alive == (kind == "api" and user_id == operator.user_id)
+        with admin.database.read() as session:
+            found = session.get_one(SignedIn, number)
+        assert alive == (found.kind == "api" and found.user_id == operator.user_id)
 
 
 def works(person: Person) -> tuple[TestClient, TestClient]:

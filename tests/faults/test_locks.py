@@ -168,7 +168,7 @@ def test_a_server_that_is_gone_is_unavailable_at_every_door(
     client, panel, anybody = operator.api, operator.panel, anonymous_client(app)
     database.engine.dispose()
     gone = database.engine.dialect.create_connect_args(database.url.set(port=1))
-    monkeypatch.setattr(database.engine.dialect, "connect", refusing(database, gone[1]))
+    monkeypatch.setattr(database.engine.dialect, "connect", refusing(database, dict(gone[1])))
     for path in READS:
         answer = (anybody if path.endswith("health") else client).get(path)
         assert answer.status_code == 503, (path, answer.text)

@@ -1,7 +1,8 @@
-"""Users, their sessions, refresh tokens and one-time links; the inputs that make and change users."""
+"""Users, sessions, refresh tokens, one-time links, and the inputs that make and change users."""
 
+import unicodedata
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema
 from sqlalchemy import Boolean, ForeignKey, Index, String
@@ -37,7 +38,7 @@ class User(Audited, Base):
     email_key: Mapped[str] = mapped_column(Key)
     revision: Mapped[int] = mapped_column()
 
-    __mapper_args__: ClassVar[Any] = {"version_id_col": revision}
+    __mapper_args__ = {"version_id_col": revision}  # noqa: RUF012 - SQLAlchemy's own declaration
     __table_args__ = (
         Index("uq_users_username_key", "username_key", unique=True),
         Index("uq_users_email_key", "email_key", unique=True),
@@ -89,7 +90,7 @@ class RefreshToken(Base):
 
 
 class OneTimeLink(Base):
-    """A link that works once: to set up an account (`user_id` None: the first admin), or to sign in."""
+    """A link that works once, to set up an account or to sign in; no user: the first admin."""
 
     __tablename__ = "one_time_links"
 
@@ -114,7 +115,7 @@ def _password(value: object) -> object:
         raise wrong("must be text")
     if not PASSWORD_LEAST <= len(value) <= PASSWORD_MOST:
         raise wrong(f"must have {PASSWORD_LEAST} to {PASSWORD_MOST} characters")
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+    if not value.isascii() and any(unicodedata.category(each) == "Cs" for each in value):
         raise wrong("contains a character that cannot be stored")
     return value
 
@@ -145,7 +146,7 @@ def _given(value: object) -> object:
     return value
 
 
-Username = Annotated[Required(128), BeforeValidator(_username)]
+Username = Annotated[str, BeforeValidator(_username), Required(128)]
 GivenRole = Annotated[Role, BeforeValidator(_given)]
 GivenFlag = Annotated[bool, BeforeValidator(_given)]
 
@@ -156,7 +157,7 @@ class NewUser(Input):
     username: Username
     email: RequiredEmail
     role: GivenRole
-    department: Text(128) = None
+    department: Annotated[str | None, Text(128)] = None
     password: Password | None = None
 
 
@@ -165,7 +166,7 @@ class UserPatch(Input):
 
     email: RequiredEmail = ""
     role: GivenRole = Role.READ
-    department: Text(128) = None
+    department: Annotated[str | None, Text(128)] = None
     is_active: GivenFlag = True
     notify_expiry: GivenFlag = False
 

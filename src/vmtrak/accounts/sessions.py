@@ -16,9 +16,9 @@ from vmtrak import audit
 from vmtrak.access import ROLES, Actor, Role
 from vmtrak.accounts.models import OneTimeLink, RefreshToken, SignedIn, User
 from vmtrak.audit import Action
-from vmtrak.db import Database, Prepared, Work, iso, now
+from vmtrak.db import AnySelect, Database, Prepared, Work, iso, now
 from vmtrak.errors import NotAuthenticated, NotFound
-from vmtrak.fields import fold
+from vmtrak.fields import LARGEST_ID, fold
 
 PANEL_LIFETIME = timedelta(days=7)
 LINK_LIFETIME = timedelta(hours=24)
@@ -65,7 +65,7 @@ _STANDING = (
 
 
 def _alive(*terms: Any) -> Prepared:  # noqa: ANN401 - any condition
-    statement = select(*_STANDING).join_from(SignedIn, User, User.id == SignedIn.user_id)
+    statement: AnySelect = select(*_STANDING).join_from(SignedIn, User, User.id == SignedIn.user_id)
     return Prepared(
         statement.where(
             *terms,
@@ -146,13 +146,16 @@ def _claims(rules: TokenRules, token: str) -> dict[str, int] | None:
         right = claims["iss"] == _ISSUER and claims["aud"] == _ISSUER
         if not right or not claims["iat"] - 60 <= time.time() < claims["exp"]:
             return None
-        return {"user_id": int(claims["sub"]), "session_id": int(claims["sid"])}
+        found = {"user_id": int(claims["sub"]), "session_id": int(claims["sid"])}
+        return found if all(0 < number <= LARGEST_ID for number in found.values()) else None
     except (JoseError, ValueError, TypeError, KeyError):
         return None
 
 
 def candidate(database: Database, username: str) -> tuple[int, str | None] | None:
     """The number and the password hash of an active user of that name."""
+    if not username.isprintable():  # nobody is called so, and PostgreSQL refuses to compare it
+        return None
     with database.read() as session:
         found = session.execute(
             select(User.id, User.password_hash).where(
@@ -245,13 +248,21 @@ def end_all(work: Work, user_id: int, keep: int | None = None) -> None:
     )
 
 
+def end_links(work: Work, user_id: int) -> None:
+    """Make a user's one-time links useless: who gives a password means no other way in."""
+    work.session.execute(
+        update(OneTimeLink)
+        .where(OneTimeLink.user_id == user_id, OneTimeLink.used_at.is_(None))
+        .values(used_at=work.moment),
+        execution_options={"synchronize_session": False},
+    )
+
+
 def make_link(work: Work, purpose: str, user_id: int | None) -> str:
     """Make a one-time link and return its token; earlier ones for the same purpose end."""
     same = (OneTimeLink.purpose == purpose, OneTimeLink.user_id.is_not_distinct_from(user_id))
     work.session.execute(
-        update(OneTimeLink)
-        .where(*same, OneTimeLink.used_at.is_(None))
-        .values(used_at=work.moment),
+        update(OneTimeLink).where(*same, OneTimeLink.used_at.is_(None)).values(used_at=work.moment),
         execution_options={"synchronize_session": False},
     )
     token = secrets.token_urlsafe(32)
@@ -305,7 +316,7 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _start(  # noqa: PLR0913 - the columns of a session
+def _start(  # noqa: PLR0913, PLR0917 - the columns of a session
     work: Work, user_id: int, kind: str, token: str, lifetime: timedelta, user_agent: str | None
 ) -> SignedIn:
     user = work.session.get(User, user_id, with_for_update={"read": True})
@@ -323,7 +334,9 @@ def _start(  # noqa: PLR0913 - the columns of a session
     work.session.add(session)
     work.flush()
     work.actor = actor_of(user, work.actor, session.id)
-    audit.record(work, Action.LOGIN, entity_type="auth", entity_id=user.id, entity_name=user.username)
+    audit.record(
+        work, Action.LOGIN, entity_type="auth", entity_id=user.id, entity_name=user.username
+    )
     return session
 
 

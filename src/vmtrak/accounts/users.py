@@ -5,7 +5,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from vmtrak import audit
@@ -22,7 +22,7 @@ from vmtrak.accounts.models import (
     UserPatch,
 )
 from vmtrak.audit import Action
-from vmtrak.db import Seen, Work
+from vmtrak.db import AnySelect, Seen, Work
 from vmtrak.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from vmtrak.fields import fold
 
@@ -153,7 +153,7 @@ def complete_setup(work: Work, setup: Setup) -> User:
     return user
 
 
-def listed(actor: Actor) -> Select[Any]:
+def listed(actor: Actor) -> AnySelect:
     """All users as Core columns, by name."""
     actor.require(Permission.USERS)
     return select(*FIELDS, User.revision).order_by(User.username_key)
@@ -161,7 +161,7 @@ def listed(actor: Actor) -> Select[Any]:
 
 def every(session: Session, actor: Actor) -> list[dict[str, Any]]:
     """All users as the contract shows them, by name."""
-    return [_shown(row._mapping) for row in session.execute(listed(actor))]
+    return [_shown(row._asdict()) for row in session.execute(listed(actor))]
 
 
 def get(session: Session, actor: Actor, user_id: int) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def get(session: Session, actor: Actor, user_id: int) -> dict[str, Any]:
     row = session.execute(listed(actor).where(User.id == user_id)).one_or_none()
     if row is None:
         raise NotFound
-    return {**_shown(row._mapping), "revision": row.revision}
+    return {**_shown(row._asdict()), "revision": row.revision}
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def shown(user: User) -> dict[str, Any]:
 def last_sign_ins(session: Session) -> dict[int, datetime]:
     """When each user signed in last."""
     newest = select(SignedIn.user_id, func.max(SignedIn.created_at)).group_by(SignedIn.user_id)
-    return {user_id: moment for user_id, moment in session.execute(newest)}
+    return {row[0]: row[1] for row in session.execute(newest)}
 
 
 def link_address(base_url: str, token: str) -> str:
@@ -240,6 +240,7 @@ def _rename_secret(work: Work, user: User, secret: str | None, *, must_change: b
     user.password_hash, user.must_change_password = secret, must_change
     user.updated_at = work.moment
     sessions.end_all(work, user.id)
+    sessions.end_links(work, user.id)
 
 
 def _lock_admins(work: Work) -> None:
@@ -251,9 +252,7 @@ def _lock_admins(work: Work) -> None:
 def _keep_an_admin(work: Work, user: User) -> None:
     if user.role == Role.ADMIN and user.is_active:
         return
-    others = select(func.count()).where(
-        User.role == Role.ADMIN, User.is_active, User.id != user.id
-    )
+    others = select(func.count()).where(User.role == Role.ADMIN, User.is_active, User.id != user.id)
     if not work.session.scalar(others):
         message = "The last active admin stays admin and active."
         raise Conflict(message)

@@ -67,7 +67,7 @@ class Deny(AuthorizationBackend):
     """SQLAdmin's question whether somebody may; it allows by default, this asks the actor."""
 
     def has_permission(
-        self, request: Request, identity: str, action: str, obj: Any | None = None
+        self, request: Request, identity: str, action: str, obj: object = None
     ) -> bool:
         del action, obj
         view = VIEWS.get(identity)
@@ -120,7 +120,7 @@ class View(ModelView):
     can_export = False
     can_import = False
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         VIEWS[cls.kind] = cls
 
@@ -192,7 +192,7 @@ class View(ModelView):
             self._written, actor_of(request), self.update, inputs.number(pk), patch, seen
         )
 
-    async def delete_model(self, request: Request, pk: str) -> str:
+    async def delete_model(self, request: Request, pk: Any) -> Any:  # noqa: ANN401 - as SQLAdmin's
         return await self.state.database.writing(
             self._written, actor_of(request), self.delete, inputs.number(pk)
         )
@@ -237,7 +237,7 @@ class Panel(Admin):
         for view in views:
             self.add_view(view)
 
-    def add_view(self, view: Any) -> None:
+    def add_view(self, view: Any) -> None:  # noqa: ANN401 - SQLAdmin's signature is narrower
         """Register a view under its own kind, which is what its addresses say."""
         view.identity = view.kind
         super().add_view(view)
@@ -343,8 +343,7 @@ class Panel(Admin):
             "revision": typed.revision,
             "conflict": typed.conflict,
             "save_as_new": not new and view.new_input is not None and view.save_as,
-            "cancel_href": f"/admin/{view.kind}/"
-            + ("list" if new else f"details/{number}"),
+            "cancel_href": f"/admin/{view.kind}/" + ("list" if new else f"details/{number}"),
             "new": new,
         }
         status = status_of(error) if error else 200
@@ -562,7 +561,9 @@ def _form_name(name: str) -> str:
 def _after_saving(view: View, form: Mapping[str, str], number: int, done: str) -> Response:
     """Where the button that was pressed leads."""
     place = {"continue": f"edit/{number}", "another": "create"}
-    return redirect(f"/admin/{view.kind}/{place.get(form.get('save', ''), f'details/{number}')}", done)
+    return redirect(
+        f"/admin/{view.kind}/{place.get(form.get('save', ''), f'details/{number}')}", done
+    )
 
 
 def _static_addresses() -> Callable[[str], str]:

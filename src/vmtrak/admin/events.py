@@ -76,8 +76,10 @@ def told(session: Session, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any
     """Events with what a page shows of them: diffs as lists, numbers of hypervisors as names."""
     events = list(rows)
     numbers = {n for event in events for n in _hypervisor_numbers(event["detail"] or {})}
-    found = session.execute(select(Hypervisor.id, Hypervisor.name).where(Hypervisor.id.in_(numbers)))
-    names: dict[int, str] = {number: name for number, name in found}
+    found = session.execute(
+        select(Hypervisor.id, Hypervisor.name).where(Hypervisor.id.in_(numbers))
+    )
+    names: dict[int, str] = {row.id: row.name for row in found}
     return [_told(event, names) for event in events]
 
 

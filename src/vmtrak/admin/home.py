@@ -56,7 +56,12 @@ def _tiles(session: Session, actor: Actor, today: date) -> list[dict[str, Any]]:
             {"expiring_in": statistics.SOON},
             "warn",
         ),
-        ("Without an owner", statistics.without_owner(session, actor), {"missing": "owner"}, "warn"),
+        (
+            "Without an owner",
+            statistics.without_owner(session, actor),
+            {"missing": "owner"},
+            "warn",
+        ),
         (
             "Without an expiry date",
             statistics.without_expiry(session, actor),

@@ -24,7 +24,11 @@ _PASSWORD = ("password", "New password", "password", "new-password")
 def _fields(*wanted: tuple[str, str, str, str]) -> list[Field]:
     return [
         Field(
-            name, label, kind, required=True, autocomplete=autocomplete,
+            name,
+            label,
+            kind,
+            required=True,
+            autocomplete=autocomplete,
             help="12 to 256 characters" if kind == "password" else None,
         )
         for name, label, kind, autocomplete in wanted
@@ -127,7 +131,7 @@ class SignInPages:
                 return users.add_first(work, form["token"], parse(FirstAdmin, form)).id
             return users.set_up(work, form["token"], parse(NewPassword, form)).id
 
-    async def _setup_page(  # noqa: PLR0913 - the parts of the page
+    async def _setup_page(  # noqa: PLR0913, PLR0917 - the parts of the page
         self,
         request: Request,
         step: str,
@@ -153,7 +157,10 @@ class SignInPages:
             )
         form = await posted(request)
         token = await self.state.database.writing(
-            self._by_link, actor_of(request), form.get("token", ""), request.headers.get("user-agent")
+            self._by_link,
+            actor_of(request),
+            form.get("token", ""),
+            request.headers.get("user-agent"),
         )
         response = redirect(sign_in.AFTER_SIGN_IN)
         sign_in.set_panel_cookie(response, self.state, token)

@@ -48,7 +48,7 @@ class Sorting:
     shown: dict[str, str] = field(default_factory=dict)
 
 
-def page_table(  # noqa: PLR0913 - the parts of a list page
+def page_table(  # noqa: PLR0913, PLR0917 - the parts of a list page
     request: Request,
     kind: str,
     title: str,
@@ -92,7 +92,9 @@ def page_table(  # noqa: PLR0913 - the parts of a list page
         "search_hint": sorting.hint,
         "filters": [_filter(one, given) for one in filters],
         "active": _active(path, unpaged, filters, sorting),
-        "clear_href": address(path, {k: v for k, v in kept.items() if k in {"sort", "order", "limit"}}),
+        "clear_href": address(
+            path, {k: v for k, v in kept.items() if k in {"sort", "order", "limit"}}
+        ),
         "create": create,
         "keep": list(kept.items()),
     }

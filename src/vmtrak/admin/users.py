@@ -75,14 +75,26 @@ class UserView(View, model=User):
         )
         email = Field("email", "E-mail", "email", required=True, maxlength=320)
         password = Field(
-            "password", "First password", "password", autocomplete="new-password",
+            "password",
+            "First password",
+            "password",
+            autocomplete="new-password",
             help="To be changed at the first sign-in. Leave it blank to get a set-up link.",
         )
         role = Field(
-            "role", "Role", "select", required=True, options=options(Role, blank=False), value="read"
+            "role",
+            "Role",
+            "select",
+            required=True,
+            options=options(Role, blank=False),
+            value="read",
         )
         department = Field(
-            "department", "Department", "suggest", maxlength=128, suggest=SUGGEST + "department",
+            "department",
+            "Department",
+            "suggest",
+            maxlength=128,
+            suggest=SUGGEST + "department",
             help="Role read sees the VMs of the department",
         )
         active = Field("is_active", "Active", "checkbox")

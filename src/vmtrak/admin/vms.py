@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from sqladmin import expose
 from starlette.requests import Request
@@ -75,12 +75,12 @@ _FILTERS = (
 class PanelQuery(VMQuery):
     """The list's query; people name the hypervisor where scripts give its number."""
 
-    hypervisor: Text(128) = None
+    hypervisor: Annotated[str | None, Text(128)] = None
 
 
 class Suggest(Input):
-    field: Text(32) = None
-    term: Text(128) = None
+    field: Annotated[str | None, Text(32)] = None
+    term: Annotated[str | None, Text(128)] = None
 
 
 def expiry(day: str | date | None, today: date) -> dict[str, Any]:
@@ -114,7 +114,10 @@ class VMView(View, model=VM):
         today = self.state.today()
         page = inventory.page(self.state.database, actor, query, today)
         sorting = Sorting(
-            asked.sorted_by, asked.order, asked.search or "", "name, host name, address, owner",
+            asked.sorted_by,
+            asked.order,
+            asked.search or "",
+            "name, host name, address, owner",
             {"hypervisor": name or ""},
         )
         may = actor.may(Permission.VM_WRITE)
@@ -236,14 +239,26 @@ def _sections() -> list[tuple[str, list[Field]]]:
             [
                 Field("vm_name", "Name", required=True, maxlength=128, mono=True),
                 Field("vm_tag", "Tag", maxlength=64),
-                Field("application", "Application", "suggest", maxlength=128, suggest=SUGGEST + "application"),
+                Field(
+                    "application",
+                    "Application",
+                    "suggest",
+                    maxlength=128,
+                    suggest=SUGGEST + "application",
+                ),
                 Field("description", "Description", "textarea", maxlength=1024),
             ],
         ),
         (
             "Infrastructure",
             [
-                Field("hypervisor", "Hypervisor", "suggest", maxlength=128, suggest=SUGGEST + "hypervisor"),
+                Field(
+                    "hypervisor",
+                    "Hypervisor",
+                    "suggest",
+                    maxlength=128,
+                    suggest=SUGGEST + "hypervisor",
+                ),
                 Field("cluster", "Cluster", maxlength=128),
                 Field("datacenter", "Data centre", maxlength=128),
             ],
@@ -252,7 +267,13 @@ def _sections() -> list[tuple[str, list[Field]]]:
             "Operating system",
             [
                 Field("os_type", "OS type", "select", options=options(OsType)),
-                Field("os_version", "OS version", "suggest", maxlength=128, suggest=SUGGEST + "os_version"),
+                Field(
+                    "os_version",
+                    "OS version",
+                    "suggest",
+                    maxlength=128,
+                    suggest=SUGGEST + "os_version",
+                ),
             ],
         ),
         (
@@ -284,10 +305,20 @@ def _sections() -> list[tuple[str, list[Field]]]:
             "Ownership",
             [
                 Field(
-                    "owner", "Owner", "suggest", maxlength=256, suggest=SUGGEST + "owner",
+                    "owner",
+                    "Owner",
+                    "suggest",
+                    maxlength=256,
+                    suggest=SUGGEST + "owner",
                     help="A user name or an e-mail address, so that the owner sees the VM",
                 ),
-                Field("department", "Department", "suggest", maxlength=128, suggest=SUGGEST + "department"),
+                Field(
+                    "department",
+                    "Department",
+                    "suggest",
+                    maxlength=128,
+                    suggest=SUGGEST + "department",
+                ),
             ],
         ),
         ("Lifecycle", [Field("expiry_date", "Expiry date", "date")]),
@@ -312,7 +343,7 @@ class TrashView(View, model=VM):
             page = inventory.trash_page(session, actor, query)
         return page_table(request, "trash", "Trash", page)
 
-    def details_of(self, actor: Actor, number: int) -> dict[str, Any]:
+    def details_of(self, actor: Actor, number: int) -> dict[str, Any]:  # noqa: ARG002 - there is none
         raise NotFound
 
     @expose("/restore/{pk}", methods=["POST"])

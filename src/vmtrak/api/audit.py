@@ -17,7 +17,13 @@ def list_(call: Call) -> Response:
 
 ENDPOINTS = (
     Endpoint(
-        "GET", "/audit", "The audit trail, newest first", ListAnswer[AuditAnswer], list_,
-        query=audit.AuditQuery, permission=Permission.AUDIT_READ, errors=(422,),
+        "GET",
+        "/audit",
+        "The audit trail, newest first",
+        ListAnswer[AuditAnswer],
+        list_,
+        query=audit.AuditQuery,
+        permission=Permission.AUDIT_READ,
+        errors=(422,),
     ),
 )

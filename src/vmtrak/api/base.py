@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import orjson
 from pydantic import BaseModel
@@ -163,12 +163,18 @@ def _dispatch(
             actor.require(chosen.permission)
         body = b"" if chosen.method == "GET" else await request.body()
         call = Call(state, request, actor, body)
-        if inspect.iscoroutinefunction(chosen.run):
-            return await chosen.run(call)
-        if chosen.method != "GET":
-            return await state.database.writing(chosen.run, call)
-        if chosen.quick is not None and state.database.sqlite and chosen.quick(call):
-            return chosen.run(call)
-        return await state.database.reading(chosen.run, call)
+        return await _run(chosen, call)
 
     return endpoint
+
+
+async def _run(endpoint: Endpoint, call: Call) -> Response:
+    """Run the endpoint where it belongs: on the event loop, or on a thread to read or to write."""
+    if inspect.iscoroutinefunction(endpoint.run):
+        return await cast("RunAsync", endpoint.run)(call)
+    run, database = cast("Run", endpoint.run), call.state.database
+    if endpoint.method != "GET":
+        return await database.writing(run, call)
+    if endpoint.quick is not None and database.sqlite and endpoint.quick(call):
+        return run(call)
+    return await database.reading(run, call)

@@ -32,11 +32,21 @@ def health(call: Call) -> Response:
 
 ENDPOINTS = (
     Endpoint(
-        "GET", "/dashboard/stats", "Figures for the dashboard", Statistics, stats,
+        "GET",
+        "/dashboard/stats",
+        "Figures for the dashboard",
+        Statistics,
+        stats,
         permission=Permission.STATISTICS,
     ),
     Endpoint(
-        "GET", "/health", "Whether the program works", Health, health,
-        open=True, errors=(503,), quick=always,
+        "GET",
+        "/health",
+        "Whether the program works",
+        Health,
+        health,
+        open=True,
+        errors=(503,),
+        quick=always,
     ),
 )

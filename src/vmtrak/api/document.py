@@ -124,7 +124,9 @@ def _plain(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
     if "$ref" in schema:
         rest = {key: value for key, value in schema.items() if key != "$ref"}
         return {**definitions[schema["$ref"]], **rest}
-    choices = [_plain(one, definitions) for one in schema.get("anyOf", ()) if one != {"type": "null"}]
+    choices = [
+        _plain(one, definitions) for one in schema.get("anyOf", ()) if one != {"type": "null"}
+    ]
     kept = {key: value for key, value in schema.items() if key not in {"anyOf", "default", "title"}}
     if schema.get("default") is not None:
         kept["default"] = schema["default"]

@@ -4,7 +4,6 @@ from typing import Any
 
 from starlette.responses import Response
 
-from vmtrak import inventory
 from vmtrak.access import Permission
 from vmtrak.api.answers import HypervisorAnswer, Success
 from vmtrak.api.base import Call, Endpoint, answer, etag
@@ -68,28 +67,63 @@ _WRITE = Permission.HYPERVISOR_WRITE
 
 ENDPOINTS = (
     Endpoint(
-        "GET", "/hypervisors", "Hypervisors that you see, by name", list[HypervisorAnswer], list_,
+        "GET",
+        "/hypervisors",
+        "Hypervisors that you see, by name",
+        list[HypervisorAnswer],
+        list_,
         permission=Permission.VM_READ,
     ),
     Endpoint(
-        "POST", "/hypervisors", "Add a hypervisor", HypervisorAnswer, add,
-        body=NewHypervisor, status=201, permission=_WRITE, errors=(409,), etag=True,
+        "POST",
+        "/hypervisors",
+        "Add a hypervisor",
+        HypervisorAnswer,
+        add,
+        body=NewHypervisor,
+        status=201,
+        permission=_WRITE,
+        errors=(409,),
+        etag=True,
     ),
     Endpoint(
-        "GET", "/hypervisors/reachability", "Whether hypervisors answer on their management port",
-        dict[str, Reach], reachability,
-        query=Ids, permission=Permission.VM_READ, errors=(422,),
+        "GET",
+        "/hypervisors/reachability",
+        "Whether hypervisors answer on their management port",
+        dict[str, Reach],
+        reachability,
+        query=Ids,
+        permission=Permission.VM_READ,
+        errors=(422,),
     ),
     Endpoint(
-        "GET", "/hypervisors/{id}", "One hypervisor", HypervisorAnswer, get,
-        permission=Permission.VM_READ, errors=(404, 422), etag=True,
+        "GET",
+        "/hypervisors/{id}",
+        "One hypervisor",
+        HypervisorAnswer,
+        get,
+        permission=Permission.VM_READ,
+        errors=(404, 422),
+        etag=True,
     ),
     Endpoint(
-        "PUT", "/hypervisors/{id}", "Change the fields sent", HypervisorAnswer, change,
-        body=HypervisorPatch, permission=_WRITE, errors=(404, 409, 412), etag=True,
+        "PUT",
+        "/hypervisors/{id}",
+        "Change the fields sent",
+        HypervisorAnswer,
+        change,
+        body=HypervisorPatch,
+        permission=_WRITE,
+        errors=(404, 409, 412),
+        etag=True,
     ),
     Endpoint(
-        "DELETE", "/hypervisors/{id}", "Remove a hypervisor without VMs", Success, remove,
-        permission=_WRITE, errors=(404, 409, 412, 422),
+        "DELETE",
+        "/hypervisors/{id}",
+        "Remove a hypervisor without VMs",
+        Success,
+        remove,
+        permission=_WRITE,
+        errors=(404, 409, 412, 422),
     ),
 )

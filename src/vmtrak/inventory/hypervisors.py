@@ -4,13 +4,13 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission
 from vmtrak.audit import Action
-from vmtrak.db import Seen, Work
+from vmtrak.db import AnySelect, Seen, Work
 from vmtrak.errors import Conflict, Invalid, NotFound, Stale
 from vmtrak.fields import fold
 from vmtrak.inventory.lists import scope, scope_values
@@ -54,9 +54,7 @@ def add(work: Work, new: NewHypervisor) -> Hypervisor:
     return row
 
 
-def change(
-    work: Work, hypervisor_id: int, patch: HypervisorPatch, seen: Seen = None
-) -> Hypervisor:
+def change(work: Work, hypervisor_id: int, patch: HypervisorPatch, seen: Seen = None) -> Hypervisor:
     """Change the fields that the patch sets; raises `Stale` as for a VM."""
     values = patch.model_dump(exclude_unset=True)
     if not values:
@@ -77,7 +75,7 @@ def change(
 
 
 def remove(work: Work, hypervisor_id: int, seen: Seen = None) -> None:
-    """Remove a hypervisor. Raises `Conflict` while VMs are assigned, those in the trash included."""
+    """Remove a hypervisor; raises `Conflict` while VMs are assigned, also some in the trash."""
     row = locked(work, hypervisor_id, seen)
     live, trashed = _assigned(work.session, row.id)
     if live:
@@ -92,7 +90,7 @@ def remove(work: Work, hypervisor_id: int, seen: Seen = None) -> None:
     work.session.delete(row)
 
 
-def listed(actor: Actor) -> Select[Any]:
+def listed(actor: Actor) -> AnySelect:
     """All hypervisors that the person sees as Core columns with `vm_count`, by name.
 
     Who sees only some VMs sees the names of their hypervisors and counts only those VMs.
@@ -106,9 +104,10 @@ def listed(actor: Actor) -> Select[Any]:
         .subquery()
     )
     count = func.coalesce(counted.c.vm_count, 0).label("vm_count")
+    joined: AnySelect
     if actor.may(Permission.HYPERVISOR_READ):
-        statement = select(*FIELDS, Hypervisor.revision, count)
-        joined = statement.outerjoin_from(Hypervisor, counted)
+        every: AnySelect = select(*FIELDS, Hypervisor.revision, count)
+        joined = every.outerjoin_from(Hypervisor, counted)
     else:
         joined = select(Hypervisor.id, Hypervisor.name, count).join_from(Hypervisor, counted)
     return joined.order_by(Hypervisor.name_key, Hypervisor.id).params(
@@ -118,7 +117,7 @@ def listed(actor: Actor) -> Select[Any]:
 
 def every(session: Session, actor: Actor) -> list[dict[str, Any]]:
     """All hypervisors that the person sees, as the contract shows them."""
-    return [shown(row._mapping) for row in session.execute(listed(actor))]
+    return [shown(row._asdict()) for row in session.execute(listed(actor))]
 
 
 def get(session: Session, actor: Actor, hypervisor_id: int) -> dict[str, Any]:
@@ -126,7 +125,7 @@ def get(session: Session, actor: Actor, hypervisor_id: int) -> dict[str, Any]:
     row = session.execute(listed(actor).where(Hypervisor.id == hypervisor_id)).one_or_none()
     if row is None:
         raise NotFound
-    return {**shown(row._mapping), "revision": row._mapping.get("revision")}
+    return {**shown(row._asdict()), "revision": row._asdict().get("revision")}
 
 
 def names(session: Session, actor: Actor) -> list[dict[str, Any]]:

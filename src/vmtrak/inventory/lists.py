@@ -21,7 +21,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
-    Date,
     Integer,
     MetaData,
     Select,
@@ -149,13 +148,13 @@ _Optional = BeforeValidator(blank_to_none)
 class VMQuery(Input):
     """What a list of VMs can be asked for."""
 
-    search: Text(200) = None
+    search: Annotated[str | None, Text(200)] = None
     environment: Annotated[Environment | None, _Optional] = None
     status: Annotated[Status | None, _Optional] = None
     power_state: Annotated[PowerState | None, _Optional] = None
-    department: Text(128) = None
+    department: Annotated[str | None, Text(128)] = None
     hypervisor_id: Reference = None
-    owner: Text(256) = None
+    owner: Annotated[str | None, Text(256)] = None
     expiring_in: Annotated[int | None, Field(ge=0, le=36_500), _Optional] = None
     expires_from: Day = None
     expires_to: Day = None
@@ -164,7 +163,7 @@ class VMQuery(Input):
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     sort: Annotated[Sort | None, _Optional] = None
     order: Order = Order.ASC
-    cursor: Text(2_000) = None
+    cursor: Annotated[str | None, Text(2_000)] = None
 
     @property
     def sorted_by(self) -> Sort:
@@ -353,7 +352,7 @@ def _ask(actor: Actor, query: VMQuery, today: date) -> _Ask:
     )
 
 
-_CONDITIONS: dict[str, ColumnElement[Any]] = {
+_CONDITIONS: dict[str, Any] = {
     **GROUPS,
     "owner": VM.owner_key,
     "missing_owner": VM.owner_key,
@@ -370,62 +369,10 @@ def _condition(name: str, *, hidden: bool) -> ColumnElement[bool]:
     """The condition of one filter; `hidden` keeps SQLite from choosing an index for it."""
     subject = _CONDITIONS[name]
     value = bindparam(name, type_=subject.type)
-    shown: ColumnElement[Any] = (
-        UnaryExpression(subject, operator=custom_op("+"), type_=subject.type) if hidden else subject
-    )
-    if name == "expires_from":
-        return shown >= value
-    return shown <= value if name == "expires_to" else shown == value
-
-
-def _conditions(shape: _Shape) -> list[ColumnElement[bool]]:
-    terms: list[ColumnElement[bool]] = [VM.deleted_at.is_(None)]
-    for name in shape.filters:
-        leads = shape.lead == name or (shape.lead == "expires" and name.startswith("expires"))
-        terms.append(_condition(name, hidden=shape.hints and not leads))
-    if shape.own:
-        terms.append(_own())
-    if shape.search == "ids":
-        found = func.json_each(bindparam("ids", type_=String)).table_valued("value")
-        terms.append(VM.id.in_(select(found.c.value)))
-    elif shape.search == "index":
-        terms.append(VM.id.in_(select(_SEARCH.c.rowid).where(_MATCH)))
-    terms.extend(
-        VM.search_text.like(bindparam(f"word{at}", type_=String), escape="\\")
-        for at in range(shape.words)
-    )
-    return terms
-
-
-_HYPERVISOR_NAME = Hypervisor.name.label("hypervisor_name")
-
-
-def _document(dialect: str) -> ColumnElement[str]:
-    """A row as JSON, made by the database: a page of rows never becomes Python objects.
-
-    The text is what `orjson` would make of `_row`; a test holds the two together.
-    """
-    pairs: list[Any] = []
-    for subject in (*FIELDS, _HYPERVISOR_NAME):
-        pairs += [literal_column(f"'{subject.key}'"), _as_json(subject, dialect)]
-    if dialect == "sqlite":
-        return func.json_object(*pairs, type_=String).label("document")
-    return cast(func.json_build_object(*pairs), String).label("document")
-
-
-def _as_json(subject: Any, dialect: str) -> Any:  # noqa: ANN401 - any column
-    if dialect == "sqlite" or not isinstance(subject.type, Moment):
-        return subject
-    shown = literal_column("'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'")
-    return func.to_char(func.timezone(literal_column("'UTC'"), subject), shown)
-
-
-@lru_cache(maxsize=2_048)
-def _page_statement(shape: _Shape) -> Prepared:
-    key = SORTS[shape.sort]
-    order = (key.desc(), VM.id.desc()) if shape.descending else (key.asc(), VM.id.asc())
-    shown = (_document(shape.document), VM.id) if shape.document else (*FIELDS, _HYPERVISOR_NAME)
-    rows = select(*shown, key.label("sort_key"))
+    shown: list[Any] = [*FIELDS, _HYPERVISOR_NAME]
+    if shape.document:
+        shown = [_document(shape.document), VM.id]
+    rows: AnySelect = select(*shown, key.label("sort_key"))
     joined = rows.outerjoin_from(VM, Hypervisor, VM.hypervisor_id == Hypervisor.id)
     limit = bindparam("limit", type_=Integer)
     if shape.mode == "offset":
@@ -436,7 +383,9 @@ def _page_statement(shape: _Shape) -> Prepared:
     statement = joined.where(*_conditions(shape))
     if shape.mode == "cursor":
         here = tuple_(key, VM.id)
-        after = tuple_(bindparam("after_key", type_=key.type), bindparam("after_id", type_=BigInteger))
+        after = tuple_(
+            bindparam("after_key", type_=key.type), bindparam("after_id", type_=BigInteger)
+        )
         statement = statement.where(here < after if shape.descending else here > after)
     return Prepared(statement.order_by(*order).limit(limit))
 
@@ -458,8 +407,9 @@ def _tally_statement(names: tuple[str, ...]) -> Prepared:
         "status": _TALLY.c.status,
         "power_state": _TALLY.c.power_state,
     }
-    for name in names:
-        terms.append(columns.get(name, _TALLY.c.value) == bindparam(name, type_=String))
+    terms.extend(
+        columns.get(name, _TALLY.c.value) == bindparam(name, type_=String) for name in names
+    )
     return Prepared(select(func.coalesce(func.sum(_TALLY.c.n), 0)).where(*terms))
 
 
@@ -481,7 +431,9 @@ def _few(database: Database, ask: _Ask, name: str) -> int:
     """How many rows one filter has: exactly where the tally knows, else up to FEW + 1."""
     if name in GROUPS:
         return _tally(database, (name,), ask.filters)
-    names = tuple(n for n in ask.filters if n.startswith("expires")) if name == "expires" else (name,)
+    names = (
+        tuple(n for n in ask.filters if n.startswith("expires")) if name == "expires" else (name,)
+    )
     shape = _Shape(filters=names, lead=name, hints=True)
     return _one(database, _count_statement(shape, FEW + 1), ask.values())
 
@@ -540,7 +492,7 @@ def total(database: Database, actor: Actor, query: VMQuery, today: date) -> int:
 
 
 def bounded(query: VMQuery, actor: Actor) -> bool:
-    """Whether the page is a matter of one index and fifty rows: no filter, no search, no skipping."""
+    """Whether the page takes one index and its rows: no filter, no search, no far skipping."""
     narrowing = query.model_fields_set - {"page", "limit", "sort", "order", "cursor"}
     skipped = 0 if query.cursor else (query.page - 1) * query.limit
     return sees_all(actor) and not narrowing and skipped <= FEW

@@ -1,4 +1,4 @@
-"""VM and Hypervisor, what is derived from their fields, and the inputs that make and change them."""
+"""VM and Hypervisor, what is derived from their fields, and their inputs."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator
 from sqlalchemy import Date, Double, ForeignKey, Index, Numeric, String
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
 
 from vmtrak.audit import Audited
 from vmtrak.db import Base, Identifier, Key, Moment
@@ -65,7 +66,7 @@ class HypervisorType(StrEnum):
     OTHER = "Other"
 
 
-_Quantity = Double().with_variant(Numeric(asdecimal=False), "sqlite")
+_Quantity: TypeEngine[Any] = Double().with_variant(Numeric(asdecimal=False), "sqlite")
 """A double; SQLite's NUMERIC keeps 16 as 16 where REAL would make it 16.0."""
 
 
@@ -91,8 +92,11 @@ class Hypervisor(Audited, Base):
     name_key: Mapped[str] = mapped_column(Key)
     revision: Mapped[int] = mapped_column()
 
-    __mapper_args__: ClassVar[Any] = {"version_id_col": revision}
-    __table_args__ = (Index("uq_hypervisors_name_key", "name_key", unique=True), {"sqlite_autoincrement": True})
+    __mapper_args__ = {"version_id_col": revision}  # noqa: RUF012 - SQLAlchemy's own declaration
+    __table_args__ = (
+        Index("uq_hypervisors_name_key", "name_key", unique=True),
+        {"sqlite_autoincrement": True},
+    )
 
     def derive(self) -> None:
         self.name_key = fold(self.name)
@@ -127,7 +131,9 @@ class VM(Audited, Base):
     vm_name: Mapped[str] = mapped_column(String(128))
     vm_tag: Mapped[str | None] = mapped_column(String(64))
     description: Mapped[str | None] = mapped_column(String(1024))
-    hypervisor_id: Mapped[int | None] = mapped_column(ForeignKey(Hypervisor.id, ondelete="RESTRICT"))
+    hypervisor_id: Mapped[int | None] = mapped_column(
+        ForeignKey(Hypervisor.id, ondelete="RESTRICT")
+    )
     cluster: Mapped[str | None] = mapped_column(String(128))
     datacenter: Mapped[str | None] = mapped_column(String(128))
     os_type: Mapped[str | None] = mapped_column(String(16))
@@ -163,7 +169,7 @@ class VM(Audited, Base):
     expiry_key: Mapped[date] = mapped_column(Date)
     search_text: Mapped[str] = mapped_column(String)
 
-    __mapper_args__: ClassVar[Any] = {"version_id_col": revision}
+    __mapper_args__ = {"version_id_col": revision}  # noqa: RUF012 - SQLAlchemy's own declaration
 
     def derive(self, hypervisor: Hypervisor | None) -> None:
         """Fill the sort and search columns. `hypervisor` is the one of `hypervisor_id`."""
@@ -202,14 +208,22 @@ GROUPS = {
 }
 """Filters by one exact value. Each has an index in the default order of the list."""
 
-_LIVE = {"sqlite_where": VM.deleted_at.is_(None), "postgresql_where": VM.deleted_at.is_(None)}
+_LIVE: dict[str, Any] = {
+    "sqlite_where": VM.deleted_at.is_(None),
+    "postgresql_where": VM.deleted_at.is_(None),
+}
 
 Index("uq_vms_name_key", VM.name_key, unique=True, **_LIVE)
 for _column in SORTS.values():
     Index(f"ix_vms_{_column.key}", _column, VM.id, **_LIVE)
 for _column in GROUPS.values():
     Index(f"ix_vms_{_column.key}_by_name", _column, VM.name_key, VM.id, **_LIVE)
-Index("ix_vms_deleted_at", VM.deleted_at, sqlite_where=VM.deleted_at.is_not(None), postgresql_where=VM.deleted_at.is_not(None))
+Index(
+    "ix_vms_deleted_at",
+    VM.deleted_at,
+    sqlite_where=VM.deleted_at.is_not(None),
+    postgresql_where=VM.deleted_at.is_not(None),
+)
 Index("ix_vms_hypervisor_id", VM.hypervisor_id)
 
 
@@ -227,32 +241,32 @@ _Optional = BeforeValidator(blank_to_none)
 
 
 class _VMFields(Input):
-    vm_tag: Text(64) = None
-    description: Text(1024, lines=True) = None
+    vm_tag: Annotated[str | None, Text(64)] = None
+    description: Annotated[str | None, Text(1024, lines=True)] = None
     hypervisor_id: Reference = None
-    cluster: Text(128) = None
-    datacenter: Text(128) = None
+    cluster: Annotated[str | None, Text(128)] = None
+    datacenter: Annotated[str | None, Text(128)] = None
     os_type: Annotated[OsType | None, _Optional] = None
-    os_version: Text(128) = None
-    hostname: Text(253) = None
+    os_version: Annotated[str | None, Text(128)] = None
+    hostname: Annotated[str | None, Text(253)] = None
     ip_address: Address = None
-    vlan: Text(64) = None
+    vlan: Annotated[str | None, Text(64)] = None
     mac_address: Mac = None
     vcpu: Count = None
     ram_gb: Amount = None
     disk_gb: Amount = None
     environment: Annotated[Environment | None, _Optional] = None
-    owner: Text(256) = None
-    department: Text(128) = None
-    application: Text(128) = None
+    owner: Annotated[str | None, Text(256)] = None
+    department: Annotated[str | None, Text(128)] = None
+    application: Annotated[str | None, Text(128)] = None
     expiry_date: Day = None
-    notes: Text(4096, lines=True) = None
+    notes: Annotated[str | None, Text(4096, lines=True)] = None
 
 
 class NewVM(_VMFields):
     """A VM to be added."""
 
-    vm_name: Required(128)
+    vm_name: Annotated[str, Required(128)]
     power_state: Annotated[PowerState, _default("unknown")] = PowerState.UNKNOWN
     status: Annotated[Status, _default("active")] = Status.ACTIVE
 
@@ -260,16 +274,16 @@ class NewVM(_VMFields):
 class VMPatch(_VMFields):
     """Changes to a VM: only the fields set count."""
 
-    vm_name: Required(128) = ""
+    vm_name: Annotated[str, Required(128)] = ""
     power_state: Annotated[PowerState, BeforeValidator(_given)] = PowerState.UNKNOWN
     status: Annotated[Status, BeforeValidator(_given)] = Status.ACTIVE
 
 
 class _HypervisorFields(Input):
-    hostname: Text(253) = None
+    hostname: Annotated[str | None, Text(253)] = None
     type: Annotated[HypervisorType | None, _Optional] = None
-    version: Text(128) = None
-    description: Text(1024, lines=True) = None
+    version: Annotated[str | None, Text(128)] = None
+    description: Annotated[str | None, Text(1024, lines=True)] = None
     environment: Annotated[Environment | None, _Optional] = None
     vcpu: Count = None
     ram_gb: Amount = None
@@ -279,13 +293,12 @@ class _HypervisorFields(Input):
 class NewHypervisor(_HypervisorFields):
     """A hypervisor to be added."""
 
-    name: Required(128)
+    name: Annotated[str, Required(128)]
     status: Annotated[Status, _default("active")] = Status.ACTIVE
 
 
 class HypervisorPatch(_HypervisorFields):
     """Changes to a hypervisor: only the fields set count."""
 
-    name: Required(128) = ""
+    name: Annotated[str, Required(128)] = ""
     status: Annotated[Status, BeforeValidator(_given)] = Status.ACTIVE
-

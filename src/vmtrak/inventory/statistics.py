@@ -2,13 +2,15 @@
 
 from datetime import date, timedelta
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, cast, func, select
+from sqlalchemy import ColumnElement, String, cast, func, select
 from sqlalchemy.orm import Session
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission
+from vmtrak.db import AnySelect
 from vmtrak.errors import Invalid
 from vmtrak.fields import LAST, fold
 from vmtrak.inventory.lists import _TALLY, FIELDS, scope, scope_values, sees_all
@@ -27,7 +29,7 @@ class Suggested(StrEnum):
     APPLICATION = "application"
 
 
-def _seen(actor: Actor, statement: Select[Any]) -> Select[Any]:
+def _seen(actor: Actor, statement: AnySelect) -> AnySelect:
     actor.require(Permission.VM_READ)
     limited = statement.where(VM.deleted_at.is_(None), *scope(actor))
     return limited if sees_all(actor) else limited.params(scope_values(actor))
@@ -59,7 +61,9 @@ def by(session: Session, actor: Actor, name: str) -> dict[str, int]:
     if sees_all(actor):
         actor.require(Permission.VM_READ)
         statement = (
-            select(tallied, func.sum(_TALLY.c.n)).where(_TALLY.c.dimension == "all").group_by(tallied)
+            select(tallied, func.sum(_TALLY.c.n))
+            .where(_TALLY.c.dimension == "all")
+            .group_by(tallied)
         )
     else:
         statement = _seen(actor, select(live, func.count())).group_by(live)
@@ -69,8 +73,8 @@ def by(session: Session, actor: Actor, name: str) -> dict[str, int]:
 def by_hypervisor(session: Session, actor: Actor, most: int = 10) -> list[tuple[int, str, int]]:
     """The hypervisors with most VMs: number, name, count."""
     if sees_all(actor):
-        n = func.sum(_TALLY.c.n)
-        statement = (
+        n: ColumnElement[Any] = func.sum(_TALLY.c.n)
+        statement: AnySelect = (
             select(Hypervisor.id, Hypervisor.name, n)
             .join(_TALLY, _TALLY.c.value == cast(Hypervisor.id, String))
             .where(_TALLY.c.dimension == "hypervisor_id")
@@ -79,18 +83,21 @@ def by_hypervisor(session: Session, actor: Actor, most: int = 10) -> list[tuple[
         )
     else:
         n = func.count()
-        statement = _seen(actor, select(Hypervisor.id, Hypervisor.name, n).join_from(VM, Hypervisor))
+        live: AnySelect = select(Hypervisor.id, Hypervisor.name, n)
+        statement = _seen(actor, live.join_from(VM, Hypervisor))
         statement = statement.group_by(Hypervisor.id, Hypervisor.name)
     rows = session.execute(statement.order_by(n.desc(), Hypervisor.name).limit(most))
     return [(number, name, int(count)) for number, name, count in rows]
 
 
-def by_month(session: Session, actor: Actor, first: date, months: int = 12) -> list[tuple[date, int]]:
+def by_month(
+    session: Session, actor: Actor, first: date, months: int = 12
+) -> list[tuple[date, int]]:
     """How many VMs expire in each of the months from the one of `first` on."""
     starts = _months(first, months + 1)
     return [
         (start, _count(session, actor, VM.expiry_key >= start, VM.expiry_key < end))
-        for start, end in zip(starts, starts[1:], strict=False)
+        for start, end in pairwise(starts)
     ]
 
 

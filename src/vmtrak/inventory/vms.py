@@ -89,9 +89,7 @@ def purge(work: Work, vm_id: int) -> None:
 def trash(actor: Actor) -> Select[VM]:
     """The VMs in the trash, latest first; raises `Forbidden` for those who may not look."""
     actor.require(Permission.TRASH)
-    return (
-        select(VM).where(VM.deleted_at.is_not(None)).order_by(VM.deleted_at.desc(), VM.id.desc())
-    )
+    return select(VM).where(VM.deleted_at.is_not(None)).order_by(VM.deleted_at.desc(), VM.id.desc())
 
 
 class TrashQuery(Input):
@@ -120,9 +118,7 @@ def trash_page(session: Session, actor: Actor, query: TrashQuery) -> Page:
 def targets(session: Session, actor: Actor, numbers: Collection[int]) -> list[Target]:
     """What to probe of those VMs that the person sees."""
     seen = visible(actor).where(VM.id.in_(numbers))
-    rows = session.execute(
-        seen.with_only_columns(VM.id, VM.ip_address, VM.hostname, VM.os_type)
-    )
+    rows = session.execute(seen.with_only_columns(VM.id, VM.ip_address, VM.hostname, VM.os_type))
     return [Target(row.id, row.ip_address, row.hostname, vm_port(row.os_type)) for row in rows]
 
 

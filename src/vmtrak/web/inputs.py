@@ -50,9 +50,7 @@ def _numbers(value: object) -> object:
 class Ids(Input):
     """Numbers joined by commas, at most 50."""
 
-    ids: Annotated[
-        str, StringConstraints(pattern=r"^[0-9]+(,[0-9]+)*$"), BeforeValidator(_numbers)
-    ]
+    ids: Annotated[str, StringConstraints(pattern=r"^[0-9]+(,[0-9]+)*$"), BeforeValidator(_numbers)]
 
     def numbers(self) -> list[int]:
         return list(dict.fromkeys(int(part) for part in self.ids.split(",")))

@@ -5,6 +5,7 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vmtrak.access import Actor
 from vmtrak.accounts import SignIn, passwords, sessions
 from vmtrak.errors import NotAuthenticated
 from vmtrak.web.guard import PANEL_COOKIE, REFRESH_COOKIE
@@ -29,7 +30,7 @@ async def prove(state: State, request: Request, attempt: SignIn) -> int:
     return user_id
 
 
-def _failed(state: State, username: str, visitor: sessions.Actor) -> None:
+def _failed(state: State, username: str, visitor: Actor) -> None:
     with state.database.work(visitor) as work:
         sessions.sign_in_failed(work, username)
 

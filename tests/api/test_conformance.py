@@ -1,0 +1,88 @@
+"""Requests generated from the document: no 500, and no answer that it does not describe."""
+
+import pytest
+import requests
+import schemathesis
+from httpx2 import Response
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi import checks
+from starlette.testclient import TestClient
+
+from tests.conftest import BASE_URL, Person
+from vmtrak import inventory
+from vmtrak.api import ENDPOINTS
+from vmtrak.api.document import openapi
+from vmtrak.inventory import NewHypervisor, NewVM, hypervisors
+
+SCHEMA = schemathesis.openapi.from_dict(openapi(ENDPOINTS))
+OPERATIONS = {found.ok().label: found.ok() for found in SCHEMA.get_all_operations()}
+
+CHECKS = [
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+]
+
+pytestmark = [
+    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+    pytest.mark.parametrize("label", OPERATIONS),
+]
+
+bounded = settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def send(client: TestClient, case: Case) -> Response:
+    prepared = requests.Request(**case.as_transport_kwargs(base_url=BASE_URL)).prepare()
+    assert prepared.method
+    assert prepared.url
+    path = prepared.url.removeprefix(BASE_URL)
+    body = prepared.body.encode() if isinstance(prepared.body, str) else prepared.body
+    headers = {name: value for name, value in prepared.headers.items() if name != "Authorization"}
+    answer: Response = client.request(prepared.method, path, headers=headers, content=body)
+    return answer
+
+
+def check(client: TestClient, operation: APIOperation, mode: GenerationMode) -> None:
+    @bounded
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def run(case: Case) -> None:
+        case.validate_response(send(client, case), checks=CHECKS)
+
+    run()
+
+
+@pytest.fixture
+def filled(operator: Person) -> None:
+    """Some rows with the small numbers that generated requests ask for."""
+    with operator.database.work(operator.actor) as work:
+        for n in range(3):
+            home = hypervisors.add(work, NewHypervisor(name=f"hv-{n}"))
+            for part in ("a", "b"):
+                new = NewVM(vm_name=f"vm-{n}{part}", hypervisor_id=home.id, expiry_date=None)
+                made = inventory.add(work, new)
+            inventory.remove(work, made.id)
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=str)
+def test_an_admin_gets_only_answers_that_the_document_describes(
+    label: str, mode: GenerationMode, filled: None, admin: Person
+) -> None:
+    check(admin.api, OPERATIONS[label], mode)
+
+
+def test_a_stranger_gets_only_answers_that_the_document_describes(
+    label: str, filled: None, anonymous: TestClient
+) -> None:
+    check(anonymous, OPERATIONS[label], GenerationMode.POSITIVE)
