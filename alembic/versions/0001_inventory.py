@@ -249,6 +249,12 @@ def _sqlite() -> None:
             f"CREATE TRIGGER audit_events_no_{verb.lower()} BEFORE {verb} ON audit_events "
             "BEGIN SELECT RAISE(ABORT, 'audit events are never changed'); END"
         )
+    # REPLACE would remove the row it takes the place of without asking the trigger above.
+    op.execute(
+        "CREATE TRIGGER audit_events_no_replace BEFORE INSERT ON audit_events "
+        "WHEN EXISTS (SELECT 1 FROM audit_events WHERE id = new.id) "
+        "BEGIN SELECT RAISE(ABORT, 'audit events are never changed'); END"
+    )
     op.execute(
         "CREATE TABLE vm_tally (dimension TEXT NOT NULL, value TEXT NOT NULL, "
         "environment_key TEXT NOT NULL, status TEXT NOT NULL, power_state TEXT NOT NULL, "

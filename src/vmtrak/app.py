@@ -78,9 +78,7 @@ def _life(database: Database) -> Callable[[Starlette], AbstractAsyncContextManag
 
 def _refuse(panel: Panel) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def refuse(request: Request, error: Exception) -> Response:
-        if isinstance(
-            error, Unavailable
-        ):  # its words send people to an administrator, who reads why
+        if isinstance(error, Unavailable):  # its words send an administrator to the log
             logger.opt(exception=error).error("{} {} failed", request.method, request.url.path)
         if request.url.path.startswith("/api/"):
             return problem(error, request_id_of(request))

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import PASSWORD
 from tests.faults.running import Server, run, serving
 
-LINK = re.compile(r"(http://\S+/admin/setup)#(\S+)")
+LINK = re.compile(r"(https?://\S+/admin/setup)#(\S+)")
 FIRST = {"username": "ada", "email": "ada@vmtrak.example", "password": PASSWORD}
 
 

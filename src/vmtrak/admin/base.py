@@ -193,9 +193,18 @@ class View(ModelView):
         )
 
     async def delete_model(self, request: Request, pk: Any) -> Any:  # noqa: ANN401 - as SQLAdmin's
-        return await self.state.database.writing(
-            self._written, actor_of(request), self.delete, inputs.number(pk)
+        return await self.delete_models(request, [inputs.number(pk)])
+
+    async def delete_models(self, request: Request, numbers: list[int]) -> str:
+        """Remove all of these rows or none; what was done, as a key of `DONE`."""
+        actor = actor_of(request)
+        done: str = await self.state.database.writing(
+            self._written, actor, self._delete_each, numbers
         )
+        return done
+
+    def _delete_each(self, work: Work, numbers: list[int]) -> str:
+        return [self.delete(work, number) for number in numbers][-1]
 
     def _written(self, actor: Actor, operation: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
         with self.state.database.work(actor) as work:
@@ -306,9 +315,8 @@ class Panel(Admin):
         numbers = (await read_form(request)).getlist("pk")
         if not numbers:
             raise Invalid({"pk": ["is required"]})
-        done = "removed"
-        for number in numbers:
-            done = await view.delete_model(request, str(number))
+        chosen = [inputs.number(str(number)) for number in dict.fromkeys(numbers)]
+        done = await view.delete_models(request, chosen)
         return redirect(f"/admin/{view.kind}/list", done)
 
     def _view(self, request: Request) -> View:
@@ -460,9 +468,9 @@ async def posted(request: Request) -> dict[str, str]:
 async def read_form(request: Request) -> FormData:
     """The form that was posted. Raises `Malformed` for an encoding that no browser sends."""
     try:
-        form = await request.form()
-        for name, value in form.multi_items():
-            f"{name}{value}".encode()
+        async with request.form() as form:
+            for name, value in form.multi_items():
+                f"{name}{value}".encode()
     except UnicodeError:
         raise Malformed from None
     return form

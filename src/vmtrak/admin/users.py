@@ -73,7 +73,7 @@ class UserView(View, model=User):
         name = Field(
             "username", "User name", required=True, maxlength=128, mono=True, autocomplete="off"
         )
-        email = Field("email", "E-mail", "email", required=True, maxlength=320)
+        email = Field("email", "E-mail", "email", required=True, maxlength=320, autocomplete="off")
         password = Field(
             "password",
             "First password",

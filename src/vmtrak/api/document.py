@@ -27,6 +27,10 @@ def openapi(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         ref_template=_REF,
     )
     schemas: dict[str, Any] = dict(definitions.get("$defs", {}))
+    for patch in {
+        endpoint.body for endpoint in endpoints if endpoint.body and endpoint.method == "PUT"
+    }:
+        _without_defaults(schemas[patch.__name__])
     schemas.update(_definitions(Problem)[1])
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
@@ -52,6 +56,12 @@ def openapi(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
             },
         },
     }
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """What a patch does not name stays as it is: the input's own defaults are never used."""
+    for value in schema["properties"].values():
+        value.pop("default", None)
 
 
 def _definitions(shape: Any) -> tuple[dict[str, Any], dict[str, Any]]:  # noqa: ANN401 - any annotation

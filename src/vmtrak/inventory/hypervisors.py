@@ -88,6 +88,7 @@ def remove(work: Work, hypervisor_id: int, seen: Seen = None) -> None:
         raise Conflict(message)
     _record(work, Action.HYPERVISOR_DELETE, row, audit.snapshot(row))
     work.session.delete(row)
+    work.flush()
 
 
 def listed(actor: Actor) -> AnySelect:

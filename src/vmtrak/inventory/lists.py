@@ -40,7 +40,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.operators import custom_op
 
 from vmtrak.access import Actor, Permission
-from vmtrak.db import Database, Moment, Prepared
+from vmtrak.db import AnySelect, Database, Moment, Prepared
 from vmtrak.errors import Invalid
 from vmtrak.fields import LARGEST_ID, LAST, Day, Input, Reference, Text, blank_to_none, fold, whole
 from vmtrak.inventory.models import (
@@ -369,6 +369,60 @@ def _condition(name: str, *, hidden: bool) -> ColumnElement[bool]:
     """The condition of one filter; `hidden` keeps SQLite from choosing an index for it."""
     subject = _CONDITIONS[name]
     value = bindparam(name, type_=subject.type)
+    shown: ColumnElement[Any] = (
+        UnaryExpression(subject, operator=custom_op("+"), type_=subject.type) if hidden else subject
+    )
+    if name == "expires_from":
+        return shown >= value
+    return shown <= value if name == "expires_to" else shown == value
+
+
+def _conditions(shape: _Shape) -> list[ColumnElement[bool]]:
+    terms: list[ColumnElement[bool]] = [VM.deleted_at.is_(None)]
+    for name in shape.filters:
+        leads = shape.lead == name or (shape.lead == "expires" and name.startswith("expires"))
+        terms.append(_condition(name, hidden=shape.hints and not leads))
+    if shape.own:
+        terms.append(_own())
+    if shape.search == "ids":
+        found = func.json_each(bindparam("ids", type_=String)).table_valued("value")
+        terms.append(VM.id.in_(select(found.c.value)))
+    elif shape.search == "index":
+        terms.append(VM.id.in_(select(_SEARCH.c.rowid).where(_MATCH)))
+    terms.extend(
+        VM.search_text.like(bindparam(f"word{at}", type_=String), escape="\\")
+        for at in range(shape.words)
+    )
+    return terms
+
+
+_HYPERVISOR_NAME = Hypervisor.name.label("hypervisor_name")
+
+
+def _document(dialect: str) -> ColumnElement[str]:
+    """A row as JSON, made by the database: a page of rows never becomes Python objects.
+
+    The text is what `orjson` would make of `_row`; a test holds the two together.
+    """
+    pairs: list[Any] = []
+    for subject in (*FIELDS, _HYPERVISOR_NAME):
+        pairs += [literal_column(f"'{subject.key}'"), _as_json(subject, dialect)]
+    if dialect == "sqlite":
+        return func.json_object(*pairs, type_=String).label("document")
+    return cast(func.json_build_object(*pairs), String).label("document")
+
+
+def _as_json(subject: Any, dialect: str) -> Any:  # noqa: ANN401 - any column
+    if dialect == "sqlite" or not isinstance(subject.type, Moment):
+        return subject
+    template: ColumnElement[str] = literal_column('\'YYYY-MM-DD"T"HH24:MI:SS"Z"\'')
+    return func.to_char(func.timezone(literal_column("'UTC'"), subject), template)
+
+
+@lru_cache(maxsize=2_048)
+def _page_statement(shape: _Shape) -> Prepared:
+    key = SORTS[shape.sort]
+    order = (key.desc(), VM.id.desc()) if shape.descending else (key.asc(), VM.id.asc())
     shown: list[Any] = [*FIELDS, _HYPERVISOR_NAME]
     if shape.document:
         shown = [_document(shape.document), VM.id]

@@ -65,6 +65,7 @@ def remove(work: Work, vm_id: int, seen: Seen = None) -> VM:
     work.actor.require(Permission.VM_WRITE)
     vm = locked(work, vm_id, seen)
     vm.deleted_at, vm.deleted_by = work.moment, work.actor.username
+    work.flush()
     _record(work, Action.VM_DELETE, vm)
     return vm
 
@@ -84,6 +85,7 @@ def purge(work: Work, vm_id: int) -> None:
     vm = _trashed(work, vm_id)
     _record(work, Action.VM_PURGE, vm, audit.snapshot(vm))
     work.session.delete(vm)
+    work.flush()
 
 
 def trash(actor: Actor) -> Select[VM]:
