@@ -66,7 +66,7 @@ BAD_VM_QUERIES = (
     "search=" + "a" * 201,
     "search=a&search=b",
     "department=" + "d" * 129,
-    "owner=%0D%0A",
+    "owner=a%0D%0Ab",
     "cursor=%00",
     "cursor=nonsense",
     "cursor=bnVsbA",
@@ -122,7 +122,7 @@ NO_JSON = (
 NO_OBJECT = (b"[]", b"null", b"3", b'"text"', b"true", b"[{}]")
 
 LEAKS = re.compile(
-    r"SELECT|INSERT|Traceback|/work|/opt|\.py\b|sqlite|psycopg|sqlalchemy|pydantic", re.I
+    r"SELECT|INSERT|Traceback|/work|/opt|\.py\b|sqlite|psycopg|sqlalchemy|pydantic", re.IGNORECASE
 )
 
 WITH_BODY = [one for one in ENDPOINTS if one.body is not None]
@@ -175,7 +175,7 @@ def test_what_is_no_number_is_refused(endpoint: Endpoint, admin: Person) -> None
     client = admin.api
     for number in BAD_IDS:
         assert_problem(request(client, endpoint, number), 422)
-    for number in ("1%2F2", "..%2F1", ""):
+    for number in ("1%2F2", "..%2F1"):
         assert_problem(request(client, endpoint, number), 404, 405, 422)
 
 
@@ -311,6 +311,7 @@ def test_a_wrong_value_is_named_by_its_field(operator: Person) -> None:
         new = client.post("/api/vms", json={"vm_name": "new", **value})
         changed = client.put(f"/api/vms/{made['id']}", json=value)
         for answer in (new, changed):
+            assert (value, answer.status_code) == (value, 422)
             problem = assert_problem(answer, 422)
             assert list(problem["details"]) == list(value), (value, problem)
     assert client.get(f"/api/vms/{made['id']}").json() == {**made}

@@ -28,6 +28,26 @@ ZONE = "Europe/Amsterdam"
 FILE = "inventory.db"
 START_SECONDS = 20
 
+PAGES = (
+    "/admin/",
+    "/admin/vm/list",
+    "/admin/vm/create",
+    "/admin/vm/details/1",
+    "/admin/vm/edit/1",
+    "/admin/hypervisor/list",
+    "/admin/hypervisor/details/1",
+    "/admin/hypervisor/edit/1",
+    "/admin/user/list",
+    "/admin/user/details/1",
+    "/admin/user/create",
+    "/admin/audit/list",
+    "/admin/audit/details/1",
+    "/admin/trash/list",
+    "/admin/vm/details/999999",
+    "/admin/vm/list?sort=nothing",
+)
+"""Every kind of page that an administrator meets, two refusals among them."""
+
 PEOPLE = {
     "admin": "annelies.devries",
     "operator": "femke.bakker",

@@ -7,9 +7,19 @@ from datetime import datetime
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Site
+from tests.browser.conftest import PAGES, Site
 
 LIST = "/admin/vm/list"
+HEADS = (
+    "Status",
+    "Name",
+    "IP address",
+    "Hypervisor",
+    "Environment",
+    "Owner",
+    "Expiry",
+    "Power",
+)
 
 
 def names(page: Page) -> list[str]:
@@ -27,7 +37,8 @@ def total(page: Page) -> int:
 
 
 def total_at(page: Page, href: str) -> int:
-    found = re.search(r'class="count" title="(\d+) in', page.request.get(href).text())
+    answer = page.request.get(href + ("&" if "?" in href else "?") + "limit=25")
+    found = re.search(r'class="count" title="(\d+) in', answer.text())
     assert found
     return int(found.group(1))
 
@@ -63,19 +74,16 @@ def test_a_month_of_the_dashboard_opens_with_its_filter_in_sight(admin: Page) ->
     assert {day.strftime("%b %y") for day in days} == {said}
 
 
-@pytest.mark.parametrize(
-    "label",
-    ["Status", "Name", "IP address", "Hypervisor", "Environment", "Owner", "Expiry", "Power"],
-)
-def test_a_column_sorts_at_a_click_and_turns_round_at_the_next(admin: Page, label: str) -> None:
-    admin.goto(f"{LIST}?limit=200&sort={'status' if label == 'Name' else 'vm_name'}")
-    head = admin.get_by_role("columnheader", name=label)
-    head.get_by_role("link").click()
-    expect(head).to_have_attribute("aria-sort", "ascending")
-    first = names(admin)
-    head.get_by_role("link").click()
-    expect(head).to_have_attribute("aria-sort", "descending")
-    assert names(admin) != first
+def test_a_column_sorts_at_a_click_and_turns_round_at_the_next(admin: Page) -> None:
+    admin.goto(f"{LIST}?limit=25&sort=expiry_date")
+    for label in HEADS:
+        head = admin.get_by_role("columnheader", name=label)
+        head.get_by_role("link").click()
+        expect(head).to_have_attribute("aria-sort", "ascending")
+        first = names(admin)
+        head.get_by_role("link").click()
+        expect(head).to_have_attribute("aria-sort", "descending")
+        assert names(admin) != first
 
 
 def test_names_sort_without_regard_to_case(admin: Page) -> None:
@@ -103,7 +111,7 @@ def test_a_chosen_filter_applies_at_once_and_its_chip_takes_it_away(admin: Page)
     admin.locator("#q-environment").click()
     admin.locator("#q-environment").select_option("staging")
     admin.wait_for_url("**environment=staging**")
-    assert set(column(admin, "Environment")) == {"staging"}
+    assert set(column(admin, "Environment")) == {"Staging"}
     assert "sort=owner" in admin.url
     assert "limit=100" in admin.url
     admin.locator(".chips a", has_text="Staging").click()
@@ -124,13 +132,13 @@ def test_the_keyboard_chooses_a_hypervisor_from_those_there_are(admin: Page) -> 
     admin.goto(LIST)
     field = admin.get_by_role("combobox", name="Hypervisor")
     field.press_sequentially("ESX0")
-    expect(admin.get_by_role("option")).to_have_count(3)
+    expect(admin.locator(".combo-list li")).to_have_count(3)
     field.press("ArrowDown")
     field.press("ArrowDown")
     field.press("Escape")
-    expect(admin.get_by_role("option")).to_have_count(0)
+    expect(admin.locator(".combo-list li")).to_have_count(0)
     field.press("ArrowDown")
-    expect(admin.get_by_role("option")).to_have_count(3)
+    expect(admin.locator(".combo-list li")).to_have_count(3)
     field.press("ArrowDown")
     field.press("Enter")
     admin.wait_for_url("**hypervisor=rtm-esx01**")
@@ -160,24 +168,10 @@ def test_on_a_phone_filters_are_folded_until_asked_for(phone: Page) -> None:
     expect(phone.locator("#q-status")).to_be_visible()
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/admin/",
-        LIST,
-        "/admin/vm/create",
-        "/admin/vm/details/1",
-        "/admin/hypervisor/list",
-        "/admin/hypervisor/details/1",
-        "/admin/user/list",
-        "/admin/user/details/1",
-        "/admin/audit/list",
-        "/admin/trash/list",
-    ],
-)
-def test_no_page_scrolls_sideways_on_a_phone(phone: Page, path: str) -> None:
-    phone.goto(path)
-    assert phone.evaluate("document.documentElement.scrollWidth") == 390
+def test_no_page_scrolls_sideways_on_a_phone(phone: Page) -> None:
+    for path in PAGES:
+        phone.goto(path)
+        assert phone.evaluate("document.documentElement.scrollWidth") == 390, path
 
 
 def test_list_and_filter_work_without_a_script(at: Callable[..., Page]) -> None:
@@ -186,7 +180,7 @@ def test_list_and_filter_work_without_a_script(at: Callable[..., Page]) -> None:
     page.locator("#q-status").select_option("inactive")
     page.get_by_role("button", name="Apply").click()
     page.wait_for_url("**status=inactive**")
-    assert set(page.locator("tbody .col-status").all_inner_texts()) == {"inactive"}
+    assert set(page.locator("tbody .col-status").all_inner_texts()) == {"Inactive"}
 
 
 def test_chosen_vms_go_to_the_trash_together_once_the_question_is_answered(admin: Page) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import BigInteger, Subquery, cast, func, select, update
 from sqlalchemy.orm import Session
 
 from vmtrak import audit
@@ -13,7 +13,7 @@ from vmtrak.audit import Action
 from vmtrak.db import AnySelect, Seen, Work
 from vmtrak.errors import Conflict, Invalid, NotFound, Stale
 from vmtrak.fields import fold
-from vmtrak.inventory.lists import scope, scope_values
+from vmtrak.inventory.lists import TALLY, scope, scope_values, sees_all
 from vmtrak.inventory.models import VM, Hypervisor, HypervisorPatch, NewHypervisor
 from vmtrak.reachability import Target, hypervisor_port
 
@@ -97,23 +97,32 @@ def listed(actor: Actor) -> AnySelect:
     Who sees only some VMs sees the names of their hypervisors and counts only those VMs.
     """
     actor.require(Permission.VM_READ)
-    terms = scope(actor)
-    counted = (
-        select(VM.hypervisor_id, func.count().label("vm_count"))
-        .where(VM.deleted_at.is_(None), *terms)
-        .group_by(VM.hypervisor_id)
-        .subquery()
-    )
+    counted = _counted(actor)
     count = func.coalesce(counted.c.vm_count, 0).label("vm_count")
+    same = counted.c.hypervisor_id == Hypervisor.id
     joined: AnySelect
     if actor.may(Permission.HYPERVISOR_READ):
         every: AnySelect = select(*FIELDS, Hypervisor.revision, count)
-        joined = every.outerjoin_from(Hypervisor, counted)
+        joined = every.outerjoin_from(Hypervisor, counted, same)
     else:
-        joined = select(Hypervisor.id, Hypervisor.name, count).join_from(Hypervisor, counted)
+        joined = select(Hypervisor.id, Hypervisor.name, count).join_from(Hypervisor, counted, same)
     return joined.order_by(Hypervisor.name_key, Hypervisor.id).params(
-        {} if not terms else scope_values(actor)
+        {} if sees_all(actor) else scope_values(actor)
     )
+
+
+def _counted(actor: Actor) -> Subquery:
+    """VMs by hypervisor: from the tally for those who see all, else counted among what they see."""
+    counted: AnySelect
+    if sees_all(actor):
+        number = cast(TALLY.c.value, BigInteger).label("hypervisor_id")
+        counted = select(number, cast(func.sum(TALLY.c.n), BigInteger).label("vm_count"))
+        return (
+            counted.where(TALLY.c.dimension == "hypervisor_id").group_by(TALLY.c.value).subquery()
+        )
+    counted = select(VM.hypervisor_id, func.count().label("vm_count"))
+    live = counted.where(VM.deleted_at.is_(None), *scope(actor))
+    return live.group_by(VM.hypervisor_id).subquery()
 
 
 def every(session: Session, actor: Actor) -> list[dict[str, Any]]:
@@ -131,8 +140,14 @@ def get(session: Session, actor: Actor, hypervisor_id: int) -> dict[str, Any]:
 
 def names(session: Session, actor: Actor) -> list[dict[str, Any]]:
     """The numbers and names of the hypervisors that the person sees."""
-    rows = session.execute(listed(actor)).all()
+    rows = session.execute(_named(actor)).all()
     return [{"id": row.id, "name": row.name} for row in rows]
+
+
+def _named(actor: Actor) -> AnySelect:
+    if not actor.may(Permission.HYPERVISOR_READ):
+        return listed(actor)
+    return select(Hypervisor.id, Hypervisor.name).order_by(Hypervisor.name_key, Hypervisor.id)
 
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,12 +180,9 @@ def locked(work: Work, hypervisor_id: int, seen: Seen) -> Hypervisor:
 
 
 def suggested(session: Session, actor: Actor, term: str, most: int = 20) -> list[str]:
-    """Names that contain the term, for a form; `Forbidden` for those who have no form."""
-    actor.require(Permission.VM_WRITE)
-    statement = select(Hypervisor.name).where(
-        Hypervisor.name_key.contains(fold(term), autoescape=True)
-    )
-    return list(session.scalars(statement.order_by(Hypervisor.name_key).limit(most)))
+    """Names that contain the term, of the hypervisors that the person sees."""
+    wanted = Hypervisor.name_key.contains(fold(term), autoescape=True)
+    return [row.name for row in session.execute(_named(actor).where(wanted).limit(most))]
 
 
 def _assigned(session: Session, hypervisor_id: int) -> tuple[int, int]:

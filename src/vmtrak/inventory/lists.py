@@ -63,7 +63,7 @@ TRIGRAM = 3
 NOBODY = "\U0010fffe"
 """Equals no key: stands in where the actor has no e-mail or no department."""
 
-_TALLY = Table(
+TALLY = Table(
     "vm_tally",
     MetaData(),
     Column("dimension", String),
@@ -455,16 +455,16 @@ def _count_statement(shape: _Shape, most: int | None) -> Prepared:
 @lru_cache(maxsize=64)
 def _tally_statement(names: tuple[str, ...]) -> Prepared:
     dimension = next((n for n in names if n in {"department", "hypervisor_id"}), "all")
-    terms = [_TALLY.c.dimension == dimension]
+    terms = [TALLY.c.dimension == dimension]
     columns = {
-        "environment": _TALLY.c.environment_key,
-        "status": _TALLY.c.status,
-        "power_state": _TALLY.c.power_state,
+        "environment": TALLY.c.environment_key,
+        "status": TALLY.c.status,
+        "power_state": TALLY.c.power_state,
     }
     terms.extend(
-        columns.get(name, _TALLY.c.value) == bindparam(name, type_=String) for name in names
+        columns.get(name, TALLY.c.value) == bindparam(name, type_=String) for name in names
     )
-    return Prepared(select(func.coalesce(func.sum(_TALLY.c.n), 0)).where(*terms))
+    return Prepared(select(func.coalesce(func.sum(TALLY.c.n), 0)).where(*terms))
 
 
 def _tallied(names: tuple[str, ...]) -> bool:

@@ -13,7 +13,7 @@ from vmtrak.access import Actor, Permission
 from vmtrak.db import AnySelect
 from vmtrak.errors import Invalid
 from vmtrak.fields import LAST, fold
-from vmtrak.inventory.lists import _TALLY, FIELDS, scope, scope_values, sees_all
+from vmtrak.inventory.lists import FIELDS, TALLY, scope, scope_values, sees_all
 from vmtrak.inventory.models import NEVER, VM, Hypervisor
 
 SOON = 30
@@ -53,17 +53,15 @@ def suggestions(session: Session, actor: Actor, field: str, term: str = "") -> l
 def by(session: Session, actor: Actor, name: str) -> dict[str, int]:
     """How many VMs have each environment, status or power state, keys as in the model."""
     columns: dict[str, Any] = {
-        "environment": (_TALLY.c.environment_key, VM.environment_key),
-        "status": (_TALLY.c.status, VM.status),
-        "power_state": (_TALLY.c.power_state, VM.power_state),
+        "environment": (TALLY.c.environment_key, VM.environment_key),
+        "status": (TALLY.c.status, VM.status),
+        "power_state": (TALLY.c.power_state, VM.power_state),
     }
     tallied, live = columns[name]
     if sees_all(actor):
         actor.require(Permission.VM_READ)
         statement = (
-            select(tallied, func.sum(_TALLY.c.n))
-            .where(_TALLY.c.dimension == "all")
-            .group_by(tallied)
+            select(tallied, func.sum(TALLY.c.n)).where(TALLY.c.dimension == "all").group_by(tallied)
         )
     else:
         statement = _seen(actor, select(live, func.count())).group_by(live)
@@ -73,11 +71,11 @@ def by(session: Session, actor: Actor, name: str) -> dict[str, int]:
 def by_hypervisor(session: Session, actor: Actor, most: int = 10) -> list[tuple[int, str, int]]:
     """The hypervisors with most VMs: number, name, count."""
     if sees_all(actor):
-        n: ColumnElement[Any] = func.sum(_TALLY.c.n)
+        n: ColumnElement[Any] = func.sum(TALLY.c.n)
         statement: AnySelect = (
             select(Hypervisor.id, Hypervisor.name, n)
-            .join(_TALLY, _TALLY.c.value == cast(Hypervisor.id, String))
-            .where(_TALLY.c.dimension == "hypervisor_id")
+            .join(TALLY, TALLY.c.value == cast(Hypervisor.id, String))
+            .where(TALLY.c.dimension == "hypervisor_id")
             .group_by(Hypervisor.id, Hypervisor.name)
             .having(n > 0)
         )
