@@ -81,7 +81,7 @@ class Form(HTMLParser):
         self._inside = False
         self._select: str | None = None
         self._textarea: str | None = None
-        self.feed(page)
+        self.feed(page.replace("\r\n", "\n"))  # as every browser reads it
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}

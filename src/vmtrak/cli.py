@@ -188,19 +188,22 @@ def demo_command(host: str, port: int, *, check: bool) -> None:
     """Serve a throw-away instance with a realistic sample inventory."""
     _leave_on_signals()
     with demo.folder() as folder:
-        listener = _bound(host, port)
-        loaded = _demo_settings(folder, host, listener.getsockname()[1])
-        logs.configure(loaded.log_dir, level="WARNING")
-        with _database(loaded) as database:
-            password = demo.fill(database, datetime.now(loaded.timezone).date())
-            token = demo.sign_in_link(database)
-        started = _checker(loaded.base_url, token) if check else _greeter(loaded, token, password)
         try:
-            _run(loaded, listener, started, probing=False)
+            _demonstrate(folder, _bound(host, port), host, check=check)
         finally:
-            logs.configure(None, level="WARNING")
+            logs.configure(None, level="WARNING")  # closing a log later would make it anew
     if check:
         click.echo("The demonstration works.")
+
+
+def _demonstrate(folder: Path, listener: socket.socket, host: str, *, check: bool) -> None:
+    loaded = _demo_settings(folder, host, listener.getsockname()[1])
+    logs.configure(loaded.log_dir, level="WARNING")
+    with _database(loaded) as database:
+        password = demo.fill(database, datetime.now(loaded.timezone).date())
+        token = demo.sign_in_link(database)
+    started = _checker(loaded.base_url, token) if check else _greeter(loaded, token, password)
+    _run(loaded, listener, started, probing=False)
 
 
 def _leave_on_signals() -> None:

@@ -95,8 +95,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
         return
     database = Database(settings.database_url)
     try:
-        if schema.foreign(database):
-            yield mend("database", f"{shown}: {schema.FOREIGN}")
+        obstacle = schema.obstacle(database)
+        if obstacle:
+            yield mend("database", f"{shown}: {obstacle}")
             return
         found, newest = schema.current(database), schema.head()
         if found is None:

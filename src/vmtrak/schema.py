@@ -1,5 +1,6 @@
 """The database's schema: migrated at start, once, whole or not at all."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +20,6 @@ PATIENCE = 600_000
 
 _ADVISORY_KEY = 0x564D5472
 """Names the lock under which PostgreSQL lets one process migrate ("VMTr")."""
-
-
-FOREIGN = "The database holds tables of another program; give VMTrak an empty one."
 
 
 class SchemaError(Exception):
@@ -66,8 +64,30 @@ def current(database: Database) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
-def foreign(database: Database) -> bool:
-    """Whether the tables in the database are another program's.
+def obstacle(database: Database) -> str | None:
+    """Why VMTrak cannot work on this database, if so; looks without changing anything."""
+    if database.sqlite:
+        closed = _closed_to_us(Path(str(database.url.database)))
+        if closed is not None:
+            return f"{closed} cannot be written to by this user."
+    if _foreign(database):
+        return "The database holds tables of another program; give VMTrak an empty one."
+    return None
+
+
+def _closed_to_us(file: Path) -> Path | None:
+    """What SQLite has to write to and cannot, such as files of a start by another account."""
+    parts = (
+        file.parent,
+        file,
+        file.with_name(f"{file.name}-wal"),
+        file.with_name(f"{file.name}-shm"),
+    )
+    return next((part for part in parts if part.exists() and not os.access(part, os.W_OK)), None)
+
+
+def _foreign(database: Database) -> bool:
+    """Whether the tables are another program's.
 
     A SQLite file is looked at through a plain connection: ours would change its journal mode.
     """
@@ -80,11 +100,12 @@ def migrate(database: Database) -> bool:
     """Bring the database to this version's schema; True if anything had to be done.
 
     All steps are one transaction, under a lock that other processes wait for: killed at any
-    point it leaves the schema as it was. Raises `SchemaError` for a database from a newer version
-    or of another program.
+    point it leaves the schema as it was. Raises `SchemaError` for a database from a newer version,
+    of another program, or that cannot be written to.
     """
-    if foreign(database):
-        raise SchemaError(f"{FOREIGN} Nothing was changed.")
+    found_obstacle = obstacle(database)
+    if found_obstacle:
+        raise SchemaError(f"{found_obstacle} Nothing was changed.")
     with _locked(database) as connection:
         found = MigrationContext.configure(connection).get_current_revision()
         newest = head()

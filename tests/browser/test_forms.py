@@ -39,7 +39,6 @@ def test_a_field_offers_what_others_have(admin: Page, label: str, term: str, fou
     field.press("Enter")
     expect(field).to_have_value(found)
     expect(option).to_be_hidden()
-    admin.evaluate("window.onbeforeunload = null")
 
 
 def test_a_saved_vm_shows_what_was_typed_and_who_added_it(admin: Page) -> None:

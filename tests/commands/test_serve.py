@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.conftest import PASSWORD
-from tests.faults.running import Server, run, serving
+from tests.faults.running import Server, ask, run, serving
 
 LINK = re.compile(r"(https?://\S+/admin/setup)#(\S+)")
 FIRST = {"username": "ada", "email": "ada@vmtrak.example", "password": PASSWORD}
@@ -142,8 +142,8 @@ def test_no_secret_reaches_a_log(tmp_path: Path) -> None:
 def test_a_bad_setting_is_one_line_that_names_it(
     tmp_path: Path, name: str, value: str, words: str
 ) -> None:
-    refused = run(tmp_path, "serve", **{name: value})
-    assert (refused.returncode, refused.stdout) == (1, "")
+    refused = ask(tmp_path, "serve", **{name: value})
+    assert (refused.exit_code, refused.stdout) == (1, "")
     assert len(refused.stderr.splitlines()) == 1
     assert refused.stderr.startswith(f"vmtrak: {name}: ")
     assert words in refused.stderr

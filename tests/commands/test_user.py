@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PASSWORD
-from tests.faults.running import run, serving
+from tests.faults.running import ask, serving
 
 BOB = ("user", "add", "bob", "--email", "bob@vmtrak.example", "--role", "readwrite")
 LINK = re.compile(r"http://127\.0\.0\.1:3000/admin/setup#(\S+)\n")
@@ -18,8 +18,8 @@ def audited(folder: Path) -> list[dict[str, object]]:
 
 
 def test_a_user_with_a_given_password_can_sign_in_at_once(tmp_path: Path) -> None:
-    added = run(tmp_path, *BOB, "--password-stdin", given=f"{PASSWORD}\n")
-    assert (added.returncode, added.stdout) == (0, "bob can sign in.\n")
+    added = ask(tmp_path, *BOB, "--password-stdin", given=f"{PASSWORD}\n")
+    assert (added.exit_code, added.stdout) == (0, "bob can sign in.\n")
     [event] = audited(tmp_path)
     assert (event["action"], event["username"]) == ("user.create", "system")
     assert PASSWORD not in json.dumps(event)
@@ -32,12 +32,12 @@ def test_a_user_with_a_given_password_can_sign_in_at_once(tmp_path: Path) -> Non
 
 
 def test_a_link_lets_a_new_user_and_one_who_was_reset_set_a_password(tmp_path: Path) -> None:
-    added = run(tmp_path, *BOB)
-    assert added.returncode == 0
+    added = ask(tmp_path, *BOB)
+    assert added.exit_code == 0
     first = LINK.fullmatch(added.stdout)
     assert first is not None
-    reset = run(tmp_path, "user", "reset", "BOB")
-    assert reset.returncode == 0
+    reset = ask(tmp_path, "user", "reset", "BOB")
+    assert reset.exit_code == 0
     second = LINK.fullmatch(reset.stdout)
     assert second is not None
     with serving(tmp_path) as server, server.client() as client:
@@ -52,7 +52,7 @@ def test_a_link_lets_a_new_user_and_one_who_was_reset_set_a_password(tmp_path: P
 
 
 def test_what_is_wrong_is_told_in_one_line(tmp_path: Path) -> None:
-    assert run(tmp_path, *BOB).returncode == 0
+    assert ask(tmp_path, *BOB).exit_code == 0
     again = {
         "Another user has this name already.": ("bob", "other@vmtrak.example"),
         "Another user has this e-mail address.": ("other", "BOB@vmtrak.example"),
@@ -60,12 +60,12 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path: Path) -> None:
         "username": ("a\tb", "other@vmtrak.example"),
     }
     for words, (name, email) in again.items():
-        refused = run(tmp_path, "user", "add", name, "--email", email, "--role", "read")
-        assert (refused.returncode, refused.stdout) == (1, ""), words
+        refused = ask(tmp_path, "user", "add", name, "--email", email, "--role", "read")
+        assert (refused.exit_code, refused.stdout) == (1, ""), words
         assert len(refused.stderr.splitlines()) == 1
         assert words in refused.stderr
-    unknown = run(tmp_path, "user", "reset", "nobody")
-    assert (unknown.returncode, unknown.stdout) == (1, "")
+    unknown = ask(tmp_path, "user", "reset", "nobody")
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
     assert unknown.stderr == "vmtrak: There is no user 'nobody'.\n"
 
 
@@ -73,7 +73,7 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path: Path) -> None:
 def test_a_password_of_a_wrong_length_is_refused_and_not_repeated(
     tmp_path: Path, given: str
 ) -> None:
-    refused = run(tmp_path, *BOB, "--password-stdin", given=given)
-    assert (refused.returncode, refused.stdout) == (1, "")
+    refused = ask(tmp_path, *BOB, "--password-stdin", given=given)
+    assert (refused.exit_code, refused.stdout) == (1, "")
     assert refused.stderr == "vmtrak: password: must have 12 to 256 characters\n"
     assert list(tmp_path.iterdir()) == []

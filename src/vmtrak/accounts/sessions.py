@@ -290,16 +290,19 @@ def use_link(work: Work, token: str, purpose: str) -> OneTimeLink:
     return link
 
 
-def link_purpose(database: Database, token: str) -> str | None:
-    """What a token's link is for; None if it does not work (any more)."""
+def link_of(database: Database, token: str) -> tuple[str | None, str | None]:
+    """What a token's link is for, None if it does not work (any more), and for whom, if it says."""
     with database.read() as session:
-        return session.scalar(
-            select(OneTimeLink.purpose).where(
+        found = session.execute(
+            select(OneTimeLink.purpose, User.username)
+            .outerjoin(User, User.id == OneTimeLink.user_id)
+            .where(
                 OneTimeLink.token_hash == digest(token),
                 OneTimeLink.used_at.is_(None),
                 OneTimeLink.expires_at > now(),
             )
-        )
+        ).one_or_none()
+    return (found.purpose, found.username) if found else (None, None)
 
 
 def sign_in_by_link(work: Work, token: str, user_agent: str | None) -> str:

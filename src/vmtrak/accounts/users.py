@@ -135,13 +135,18 @@ def set_up(work: Work, token: str, new: NewPassword) -> User:
 
 
 def complete_setup(work: Work, setup: Setup) -> User:
-    """Change one's own password and e-mail address at the first sign-in."""
+    """Change one's own password and e-mail address at the first sign-in.
+
+    Who sees only some VMs keeps the address that an administrator gave: it says which are theirs.
+    """
     user = work.session.get(User, work.actor.user_id, with_for_update=True)
     if user is None or not user.must_change_password:
         raise Forbidden
     secret = setup.password.get_secret_value()
     if passwords.matches(secret, user.password_hash):
         raise Invalid({"password": ["must differ from the present one"]})
+    if not work.actor.may(Permission.VM_READ_ALL) and fold(setup.email) != user.email_key:
+        raise Invalid({"email": ["is not the one on record; an administrator can change that"]})
     user.email = setup.email
     detail = audit.difference(user)
     user.derive()

@@ -206,6 +206,10 @@ class View(ModelView):
     def _delete_each(self, work: Work, numbers: list[int]) -> str:
         return [self.delete(work, number) for number in numbers][-1]
 
+    async def made(self, request: Request, number: int) -> Response | None:  # noqa: ARG002 - most need none
+        """A page to show once after a row was added, instead of going on."""
+        return None
+
     def _written(self, actor: Actor, operation: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
         with self.state.database.work(actor) as work:
             return operation(work, *arguments)
@@ -282,7 +286,8 @@ class Panel(Admin):
             number = await view.insert_model(request, data)
         except (Invalid, Conflict) as error:
             return await self._form(request, view, None, _refused(form, error), error)
-        return _after_saving(view, form, number, "created")
+        page = await view.made(request, number)
+        return page or _after_saving(view, form, number, "created")
 
     async def edit(self, request: Request) -> Response:
         view, actor = self._view(request), actor_of(request)

@@ -107,13 +107,15 @@ class SignInPages:
             return await self._setup_page(request, "link", [], Typed({}))
         form = await posted(request)
         token = form.get("token", "").strip()
-        purpose = await self.state.database.reading(
-            sessions.link_purpose, self.state.database, token
+        purpose, username = await self.state.database.reading(
+            sessions.link_of, self.state.database, token
         )
         if purpose not in {"first", "setup"}:
             raise NotFound(sessions.SPENT_LINK)
         first = purpose == "first"
         wanted = (_USERNAME, _EMAIL, _PASSWORD) if first else (_PASSWORD,)
+        if username:
+            form["username"] = username
         if "password" not in form:
             return await self._setup_page(request, "fields", _fields(*wanted), Typed(form), token)
         try:
@@ -144,13 +146,14 @@ class SignInPages:
             "title": "Set up your account",
             "state": step,
             "token": token,
+            "username": typed.values.get("username") if len(fields) == 1 else None,
             "fields": filled([("", fields)], typed)[0]["fields"],
             "errors": list(typed.top),
         }
         return await self.panel.render(request, "setup.html", context, status)
 
     async def link(self, request: Request) -> Response:
-        """Sign in over a one-time link; opening it changes nothing, the button does."""
+        """Sign in over a one-time link. The GET changes nothing; its page posts the token."""
         if request.method in SAFE:
             return await self.panel.render(
                 request, "sign_in_link.html", {"title": "Sign in", "errors": []}

@@ -136,7 +136,15 @@ class UserView(View, model=User):
 
     @expose("/reset/{pk}", methods=["POST"])
     async def reset(self, request: Request) -> Response:
-        number = inputs.number(request.path_params["pk"])
+        return await self._link_page(request, inputs.number(request.path_params["pk"]))
+
+    async def made(self, request: Request, number: int) -> Response | None:
+        """Who was added without a password needs a link to set one."""
+        if (await request.form()).get("password"):
+            return None
+        return await self._link_page(request, number)
+
+    async def _link_page(self, request: Request, number: int) -> Response:
         user, token = await self.state.database.writing(
             self._written, actor_of(request), users.reset_link, number
         )

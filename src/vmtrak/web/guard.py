@@ -83,8 +83,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        client = scope.get("client")
-        visitor = sessions.visitor(client[0] if client else None, secrets.token_hex(8))
+        visitor = sessions.visitor(_address(scope), secrets.token_hex(8))
         scope[ACTOR] = visitor
         answer = _Answer(send, scope["path"], secure=self._state.secure_cookies)
         with bound(request_id=visitor.request_id):
@@ -171,6 +170,12 @@ class _Answer:
             if not self._storable and not any(name == b"cache-control" for name, _ in given):
                 message["headers"].append((b"cache-control", b"no-store"))
         await self._send(message)
+
+
+def _address(scope: Scope) -> str | None:
+    """Where the request came from; a proxy's header that was believed may say anything."""
+    client = scope.get("client")
+    return "".join(one for one in client[0] if one.isprintable())[:64] if client else None
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
