@@ -1,7 +1,6 @@
 """The audit trail: what was done, by whom, committed together with what it tells of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
@@ -13,7 +12,7 @@ from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column
 
 from vmtrak import logs
 from vmtrak.access import Actor, Permission
-from vmtrak.db import Base, Identifier, Moment, Work, WorkSession, iso
+from vmtrak.db import Base, Identifier, Moment, Page, Work, WorkSession, iso
 from vmtrak.errors import NotFound
 from vmtrak.fields import LARGEST_ID, Input, Instant, LastInstant, Reference, Text, whole
 
@@ -179,17 +178,6 @@ class AuditQuery(Input):
     page: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     cursor: Annotated[int | None, Field(gt=0, le=LARGEST_ID)] = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of events, newest first; `next` is the cursor to go on with."""
-
-    rows: list[dict[str, Any]]
-    total: int
-    page: int
-    limit: int
-    next: str | None
 
 
 def page(session: Session, actor: Actor, query: AuditQuery) -> Page:

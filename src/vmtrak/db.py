@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias, TypeVar
@@ -42,6 +43,9 @@ Seen = Collection[int] | None
 
 BUSY_TIMEOUT = 5_000
 """Milliseconds for which a statement waits for another writer before the door answers 503."""
+
+QUEUE = 10
+"""Seconds for which a write waits for its turn behind others, which may wait for the file."""
 
 FAREWELL = 1_000
 """The same for the last act, so that another process's lock does not hold up the end."""
@@ -162,6 +166,17 @@ def _violated(error: IntegrityError) -> str:
         return diagnosis.constraint_name or ""
     columns = str(error.orig).removeprefix("UNIQUE constraint failed: ").split(", ")
     return "_".join(["uq", columns[0].partition(".")[0], *(c.rpartition(".")[2] for c in columns)])
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of rows as dictionaries; `next` is the cursor to go on with, None at the end."""
+
+    rows: list[dict[str, Any]]
+    total: int
+    page: int
+    limit: int
+    next: str | None = None
 
 
 class Prepared:
@@ -289,10 +304,22 @@ class Database:
         return await anyio.to_thread.run_sync(lambda: call(*args, **kwargs), limiter=self._readers)
 
     async def writing(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run a writing call on a thread for writers: SQLite has one writer at a time anyway."""
+        """Run a writing call on a thread for writers: SQLite has one writer at a time anyway.
+
+        Raises `Unavailable` if its turn does not come within `QUEUE` seconds.
+        """
         if self._writers is None:
             self._writers = anyio.CapacityLimiter(1 if self.sqlite else 10)
-        return await anyio.to_thread.run_sync(lambda: call(*args, **kwargs), limiter=self._writers)
+        turn = object()
+        try:
+            with anyio.fail_after(QUEUE):
+                await self._writers.acquire_on_behalf_of(turn)
+        except TimeoutError:
+            raise Unavailable from None
+        try:
+            return await anyio.to_thread.run_sync(lambda: call(*args, **kwargs))
+        finally:
+            self._writers.release_on_behalf_of(turn)
 
     def check(self) -> None:
         """Raise unless the database answers."""

@@ -104,6 +104,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield well("database", f"{shown}, empty; the first start makes the tables")
             return
         yield _revision(shown, found, newest)
+        if database.sqlite:
+            yield _sound(database)
         if found == newest:
             yield _people(database)
     except SQLAlchemyError as error:
@@ -120,6 +122,14 @@ def _revision(shown: str, found: str, newest: str) -> Finding:
         return well("database", f"{shown} at revision {found}; a start brings it to {newest}")
     words = f"{shown} at revision {found}, which a newer VMTrak made; this one knows up to {newest}"
     return mend("database", words)
+
+
+def _sound(database: Database) -> Finding:
+    with database.engine.connect() as connection:
+        first = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+    if first == "ok":
+        return well("database", "the file is sound")
+    return mend("database", "the file is damaged; bring back the latest backup")
 
 
 def _people(database: Database) -> Finding:

@@ -57,6 +57,14 @@ class Input(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+def given(patch: Input) -> dict[str, Any]:
+    """The fields that a patch sets. Raises `Invalid` if there are none."""
+    values = patch.model_dump(exclude_unset=True)
+    if not values:
+        raise Invalid({"body": ["names no field to change"]})
+    return values
+
+
 M = TypeVar("M", bound=BaseModel)
 
 

@@ -122,7 +122,8 @@ NO_JSON = (
 NO_OBJECT = (b"[]", b"null", b"3", b'"text"', b"true", b"[{}]")
 
 LEAKS = re.compile(
-    r"SELECT|INSERT|Traceback|/work|/opt|\.py\b|sqlite|psycopg|sqlalchemy|pydantic", re.IGNORECASE
+    r"SELECT |INSERT INTO|Traceback|/home/|/opt/|/tmp/|\.py\b"
+    r"|(?i:sqlite|psycopg|sqlalchemy|pydantic)"
 )
 
 WITH_BODY = [one for one in ENDPOINTS if one.body is not None]

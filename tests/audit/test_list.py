@@ -45,7 +45,9 @@ def story(database: Database, auditor: Person, api: TestClient) -> list[dict[str
 
 def found(api: TestClient, query: str) -> list[str]:
     """The names of the events by cursor and by page, which must be the same, newest first."""
-    by_cursor, by_page, step, number = [], [], "", 1
+    by_cursor: list[dict[str, Any]] = []
+    by_page: list[dict[str, Any]] = []
+    step, number = "", 1
     while True:
         body = api.get(f"/api/audit?{query}&limit=7{step}").json()
         by_cursor += body["data"]
@@ -88,7 +90,9 @@ def test_times_bound_the_list_on_both_sides(api: TestClient, story: list[dict[st
     def between(first: str, last: str) -> list[str]:
         return [row["entity_name"] for row in story if first <= row["created_at"] <= last]
 
-    assert found(api, "from=2026-03-02&to=2026-03-02") == between("2026-03-02", "2026-03-02T23:59:59Z")
+    assert found(api, "from=2026-03-02&to=2026-03-02") == between(
+        "2026-03-02", "2026-03-02T23:59:59Z"
+    )
     assert len(found(api, "from=2026-03-02&to=2026-03-02")) == 24
     exact = "2026-03-01T12:00:00Z"
     assert found(api, f"from={exact}&to={exact}") == ["n0"]
@@ -98,7 +102,9 @@ def test_times_bound_the_list_on_both_sides(api: TestClient, story: list[dict[st
 
 
 def test_the_panel_shows_the_same(auditor: Person, story: list[dict[str, Any]]) -> None:
-    page = auditor.panel.get("/admin/audit/list?action=vm.update&username=olga&from=2026-03-02").text
+    page = auditor.panel.get(
+        "/admin/audit/list?action=vm.update&username=olga&from=2026-03-02"
+    ).text
     wanted = [
         row["entity_name"]
         for row in story
@@ -109,10 +115,13 @@ def test_the_panel_shows_the_same(auditor: Person, story: list[dict[str, Any]]) 
 
 
 BAD: tuple[tuple[str, str], ...] = (
-    ("user_id", "abc"), ("user_id", str(10**30)), ("user_id", "0"), ("entity_id", "1.5"),
-    ("from", "yesterday"), ("from", "2026-02-31"), ("to", "2026-13-01"), ("to", "2026-01-01T25:00:00Z"),
+    ("user_id", "abc"), ("user_id", str(10**30)), ("user_id", "0"),
+    ("entity_id", "1.5"),
+    ("from", "yesterday"), ("from", "2026-02-31"), ("to", "2026-13-01"),
+    ("to", "2026-01-01T25:00:00Z"),
     ("to", "2026-01-01T00:00:00+02:00"), ("page", "0"), ("limit", "0"), ("limit", "201"),
-    ("cursor", "abc"), ("cursor", "0"), ("cursor", str(2**63)), ("action", "a\0"), ("page", str(10**18)),
+    ("cursor", "abc"), ("cursor", "0"), ("cursor", str(2**63)),
+    ("action", "a\0"), ("page", str(10**18)),
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 from tests import services
 from vmtrak import app as application
-from vmtrak import demo, schema
+from vmtrak import demo, inventory, schema
 from vmtrak.access import SYSTEM
 from vmtrak.accounts import sessions, users
 from vmtrak.db import Database
@@ -74,7 +74,8 @@ class Site:
     def number(self, name: str) -> int:
         """The id of the VM of that name."""
         with self.database.work(SYSTEM) as work:
-            return demo.inventory.named(work, name).id
+            number: int = inventory.named(work, name).id
+            return number
 
 
 @dataclass
@@ -176,8 +177,10 @@ def at(browser: Browser, site: Site) -> Iterator[Callable[..., Page]]:
         contexts.append(context)
         watch.over(context)
         if person:
-            cookie = {"name": PANEL_COOKIE, "value": site.session(person)}
-            context.add_cookies([{**cookie, "domain": "127.0.0.1", "path": "/admin"}])
+            token, domain = site.session(person), "127.0.0.1"
+            context.add_cookies(
+                [{"name": PANEL_COOKIE, "value": token, "domain": domain, "path": "/admin"}]
+            )
         return context.new_page()
 
     yield open_for

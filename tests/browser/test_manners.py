@@ -12,7 +12,7 @@ GROUND = "getComputedStyle(document.body).backgroundColor"
 
 def is_dark(page: Page) -> bool:
     channels = page.evaluate(f"{GROUND}.match(/[\\d.]+/g).map(Number)")
-    return sum(channels[:3]) < 200
+    return bool(sum(channels[:3]) < 200)
 
 
 def test_no_page_says_a_word_to_the_console_or_asks_another_host(admin: Page) -> None:

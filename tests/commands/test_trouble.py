@@ -128,3 +128,16 @@ def test_the_doctor_finds_a_new_and_a_used_folder_well(tmp_path: Path) -> None:
     to_mend = [line for line in readable.stdout.splitlines() if line.startswith("MEND  ")]
     assert [line.split()[1] for line in to_mend] == ["secret", "address:"]
     assert "0123456789" not in readable.stdout
+
+
+def test_the_doctor_notices_a_damaged_file(tmp_path: Path) -> None:
+    assert ask(tmp_path, "migrate").exit_code == 0
+    file = tmp_path / "inventory.db"
+    content = bytearray(file.read_bytes())
+    third = len(content) // 3 // 4096 * 4096
+    content[third : third + 8192] = b"\xff" * 8192
+    file.write_bytes(content)
+    examined = ask(tmp_path, "doctor")
+    assert examined.exit_code == 1
+    [line] = [line for line in examined.stdout.splitlines() if line.startswith("MEND  ")]
+    assert "damaged" in line

@@ -1,11 +1,13 @@
 """Units of work, read sessions, conflicts, connections and prepared statements."""
 
+import shutil
 import sqlite3
 import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,40 +26,49 @@ class CrashError(Exception):
     """Something unforeseen."""
 
 
+def add(database: Database, *vms: str, crash: bool = False) -> None:
+    """Add VMs in one unit of work."""
+    with database.work(SYSTEM) as work:
+        for name in vms:
+            inventory.add(work, NewVM(vm_name=name))
+        if crash:
+            raise CrashError
+
+
 def names(database: Database) -> list[str]:
     with database.read() as session:
         return list(session.scalars(select(VM.vm_name).order_by(VM.id)))
 
 
 def test_leaving_the_block_commits_and_an_exception_rolls_back(database: Database) -> None:
-    with database.work(SYSTEM) as work:
-        inventory.add(work, NewVM(vm_name="kept"))
-    with pytest.raises(CrashError), database.work(SYSTEM) as work:
-        inventory.add(work, NewVM(vm_name="lost"))
-        raise CrashError
+    add(database, "kept")
+    with pytest.raises(CrashError):
+        add(database, "lost", crash=True)
     assert names(database) == ["kept"]
-    with database.work(SYSTEM) as work:
-        inventory.add(work, NewVM(vm_name="after"))
+    add(database, "after")
     assert names(database) == ["kept", "after"]
 
 
 def test_a_conflict_rolls_back_all_that_came_before_it(database: Database) -> None:
-    with database.work(SYSTEM) as work:
-        inventory.add(work, NewVM(vm_name="taken"))
-    with pytest.raises(Conflict), database.work(SYSTEM) as work:
-        inventory.add(work, NewVM(vm_name="lost"))
-        inventory.add(work, NewVM(vm_name="TAKEN"))
+    add(database, "taken")
+    with pytest.raises(Conflict):
+        add(database, "lost", "TAKEN")
     assert names(database) == ["taken"]
 
 
 def test_what_follows_the_commit_does_not_happen_without_it(database: Database) -> None:
     done: list[str] = []
+
+    def crash() -> None:
+        with database.work(SYSTEM) as work:
+            work.after_commit(lambda: done.append("lost"))
+            raise CrashError
+
     with database.work(SYSTEM) as work:
         work.after_commit(lambda: done.append("kept"))
         assert done == []
-    with pytest.raises(CrashError), database.work(SYSTEM) as work:
-        work.after_commit(lambda: done.append("lost"))
-        raise CrashError
+    with pytest.raises(CrashError):
+        crash()
     assert done == ["kept"]
 
 
@@ -92,9 +103,7 @@ def test_each_conflict_is_an_exception_of_its_own(database: Database) -> None:
     seen: list[Conflict] = []
     for _ in range(4):
         try:
-            with database.work(SYSTEM) as work:
-                inventory.add(work, NewVM(vm_name="a"))
-                inventory.add(work, NewVM(vm_name="A"))
+            add(database, "a", "A")
         except Conflict as error:
             seen.append(error)
     assert len({id(error) for error in seen}) == 4
@@ -102,17 +111,15 @@ def test_each_conflict_is_an_exception_of_its_own(database: Database) -> None:
 
 
 def test_a_foreign_key_is_no_foreseen_conflict(database: Database) -> None:
+    add(database, "web-01")
     with pytest.raises(IntegrityError) as told, database.work(SYSTEM) as work:
-        work.session.execute(text("UPDATE vms SET hypervisor_id = NULL"))
-        vm = inventory.add(work, NewVM(vm_name="web-01"))
-        vm.hypervisor_id = 4711
-        work.flush()
+        work.session.execute(text("UPDATE vms SET hypervisor_id = 4711"))
     assert conflict(told.value, {"uq_vms_name_key": Conflict()}) is told.value
 
 
 def test_an_error_does_not_show_the_values(database: Database) -> None:
+    statement = text("INSERT INTO hypervisors (name, status) VALUES (:name, 'active')")
     with pytest.raises(IntegrityError) as told, database.work(SYSTEM) as work:
-        statement = text("INSERT INTO hypervisors (name, status) VALUES (:name, 'active')")
         work.session.execute(statement, {"name": "very-secret"})
     assert "[SQL parameters hidden" in str(told.value)
 
@@ -142,14 +149,15 @@ RIGHT = {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2, "busy_timeo
 
 
 @pytest.fixture
-def sqlite(request: pytest.FixtureRequest, database: Database) -> Iterator[Database | None]:
-    """The database where it is SQLite, else nothing to look at."""
-    yield database if database.sqlite else None
+def sqlite(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+    """A migrated database in SQLite, for what only SQLite has."""
+    path = shutil.copy(sqlite_template, tmp_path / "own.db")
+    database = Database(f"sqlite:///{path}")
+    yield database
+    database.close()
 
 
-def test_every_connection_keeps_the_promises_of_sqlite(sqlite: Database | None) -> None:
-    if sqlite is None:
-        return
+def test_every_connection_keeps_the_promises_of_sqlite(sqlite: Database) -> None:
     assert BUSY_TIMEOUT == 5_000
     with closing_all(sqlite, 6) as connections:
         assert [pragmas(one) for one in connections] == [RIGHT] * 6
@@ -178,18 +186,14 @@ class closing_all:  # noqa: N801 - a context manager
             one.close()
 
 
-def test_the_reading_connection_cannot_write(sqlite: Database | None) -> None:
-    if sqlite is None:
-        return
+def test_the_reading_connection_cannot_write(sqlite: Database) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         sqlite._reading_connection().execute("DELETE FROM vms")
 
 
 def test_a_work_takes_the_write_lock_before_it_reads(
-    sqlite: Database | None, monkeypatch: pytest.MonkeyPatch
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if sqlite is None:
-        return
     with closing(sqlite3.connect(str(sqlite.url.database), isolation_level=None)) as stranger:
         stranger.execute("BEGIN IMMEDIATE")
         with sqlite.engine.connect() as connection:
@@ -201,18 +205,15 @@ def test_a_work_takes_the_write_lock_before_it_reads(
         stranger.execute("ROLLBACK")
         with impatient.work(SYSTEM) as work:
             assert isinstance(work, Work)
+            stranger.execute("PRAGMA busy_timeout=0")
             with pytest.raises(sqlite3.OperationalError, match="locked"):
-                stranger.execute("PRAGMA busy_timeout=0")
                 stranger.execute("BEGIN IMMEDIATE")
         impatient.close()
 
 
-def test_closing_writes_the_log_into_the_file(sqlite: Database | None) -> None:
-    if sqlite is None:
-        return
+def test_closing_writes_the_log_into_the_file(sqlite: Database) -> None:
     other = Database(str(sqlite.url))
-    with other.work(SYSTEM) as work:
-        inventory.add(work, NewVM(vm_name="web-01"))
+    add(other, "web-01")
     other.close()
     with closing(sqlite3.connect(f"file:{sqlite.url.database}?immutable=1", uri=True)) as file:
         assert file.execute("SELECT vm_name FROM vms").fetchall() == [("web-01",)]

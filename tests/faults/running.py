@@ -54,7 +54,7 @@ def run(
 
 
 def ask(folder: Path, *arguments: str, given: str = "", **settings: str) -> Result:
-    """The same within the tests' own process, which is quicker, for what neither serves nor dies."""
+    """The same in the tests' own process, which is quicker, for what neither serves nor dies."""
     umask = os.umask(0)
     os.umask(umask)
     own = {"VMTRAK_DATA_DIR": str(folder), "VMTRAK_LOG_DIR": str(folder / "logs"), **settings}

@@ -36,12 +36,14 @@ def refused(name: str, value: object) -> list[str]:
 def test_a_name_is_kept_trimmed_or_refused_and_never_altered(text: str) -> None:
     try:
         kept = made("vm_name", text)
-    except Invalid as error:
-        assert set(error.fields) == {"vm_name"}
+    except Invalid:
+        assert refused("vm_name", text)
         return
     assert kept == text.strip()
     assert 1 <= len(kept) <= 128
-    assert not any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in kept)
+    assert not any(
+        unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in kept
+    )
 
 
 @often
@@ -54,7 +56,9 @@ def test_notes_hold_line_breaks_in_one_form(text: str) -> None:
     if kept is not None:
         assert "\r" not in kept
         assert made("notes", kept) == kept
-        assert kept.split("\n") == text.strip().replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        assert kept.split("\n") == text.strip().replace("\r\n", "\n").replace("\r", "\n").split(
+            "\n"
+        )
 
 
 @often
@@ -145,7 +149,14 @@ def test_a_day_is_written_in_one_way(day: date) -> None:
 
 
 def test_days_that_no_calendar_has_are_refused() -> None:
-    for text in ("2027-02-29", "2027-02-30", "2027-02-31", "2027-04-31", "2027-00-10", "2027-13-01"):
+    for text in (
+        "2027-02-29",
+        "2027-02-30",
+        "2027-02-31",
+        "2027-04-31",
+        "2027-00-10",
+        "2027-13-01",
+    ):
         assert refused("expiry_date", text) == ["is not a date of the calendar"]
 
 

@@ -64,11 +64,12 @@ def fits(row: Row, asked: Row, today: date) -> bool:
     alike = ("department", "owner")
     lacking = {"hypervisor": "hypervisor_id"}
     within = asked.get("expiring_in")
-    missing = asked.get("missing")
-    return (
+    missing: str | None = asked.get("missing")
+    empty = missing and row[lacking.get(missing, missing)] is None
+    return bool(
         all(row[name] == asked[name] for name in exact if name in asked)
         and all(same(row[name], asked[name]) for name in alike if name in asked)
-        and (missing is None or row[lacking.get(missing, missing)] is None)
+        and (missing is None or empty)
         and (within is None or expires(row, today, today + timedelta(days=within)))
         and expires(row, asked.get("expires_from"), asked.get("expires_to"))
         and matches(row, asked.get("search"))
@@ -130,7 +131,9 @@ def tally(database: Database) -> Counter[tuple[str, ...]]:
     columns = "dimension, value, environment_key, status, power_state"
     statement = text(f"SELECT {columns}, sum(n) FROM vm_tally GROUP BY {columns}")  # noqa: S608 - constants
     with database.read() as session:
-        return Counter({tuple(row[:5]): int(row[5]) for row in session.execute(statement) if row[5]})
+        return Counter(
+            {tuple(row[:5]): int(row[5]) for row in session.execute(statement) if row[5]}
+        )
 
 
 def recount(database: Database) -> Counter[tuple[str, ...]]:

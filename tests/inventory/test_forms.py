@@ -101,7 +101,7 @@ def test_an_overtaken_form_says_who_changed_what_and_loses_nothing(
 def test_a_form_without_a_revision_or_with_an_invented_one_is_overtaken(panel: PanelDoor) -> None:
     number = panel.add_vm({"vm_name": "web-01"}).made
     form = panel.form(f"/admin/vm/edit/{number}").filled({"vlan": "7"})
-    for revision in ("", "0", "-1", "x", "9" * 40, "2", "１"):
+    for revision in ("", "0", "-1", "x", "9" * 40, "2", "\uff11"):
         data = {**form, "revision": revision}
         assert panel.client.post(f"/admin/vm/edit/{number}", data=data).status_code == 412, revision
     del form["revision"]
@@ -126,7 +126,13 @@ def test_duplicating_starts_from_the_values_of_the_first(
     panel: PanelDoor, rest: RestDoor, database: Database
 ) -> None:
     assert rest.add_hypervisor({"name": "esx-01"}).ok
-    given = {"vm_name": "web-01", "hypervisor": "esx-01", "owner": "rita", "notes": "a\nb", "vcpu": 4}
+    given = {
+        "vm_name": "web-01",
+        "hypervisor": "esx-01",
+        "owner": "rita",
+        "notes": "a\nb",
+        "vcpu": 4,
+    }
     number = rest.add_vm(given).made
     form = panel.form(f"/admin/vm/create?from={number}")
     assert panel.client.post("/admin/vm/create", data=form.values).status_code == 409

@@ -125,6 +125,8 @@ def test_a_reader_learns_only_the_names_of_the_hypervisors_of_their_own_vms(
     assert door.add_vm({"vm_name": "other", "hypervisor": "esx-01", "department": "HR"}).ok
     assert door.add_vm({"vm_name": "third", "hypervisor": "esx-02"}).ok
     rows = reader.api.get("/api/hypervisors").json()
-    assert [(row["name"], row["vm_count"], row["hostname"]) for row in rows] == [("esx-01", 1, None)]
+    assert [(row["name"], row["vm_count"], row["hostname"]) for row in rows] == [
+        ("esx-01", 1, None)
+    ]
     assert [row["name"] for row in reader.api.get("/api/vms/hypervisors").json()] == ["esx-01"]
     assert reader.panel.get("/admin/hypervisor/list").status_code == 403

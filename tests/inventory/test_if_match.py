@@ -7,7 +7,18 @@ from tests.conftest import Person
 from tests.doors import RestDoor
 
 FITS = ('"v2"', "*", ' "v2" ', '"v1", "v2"', '"other","v2"', 'W/"v1", "v2"')
-DOES_NOT = ('"v1"', 'W/"v2"', '"v02x"', "v2", '"2"', "", '"v1", W/"v2"', '"v' + 30 * "9" + '"', "rubbish", '"**"')
+DOES_NOT = (
+    '"v1"',
+    'W/"v2"',
+    '"v02x"',
+    "v2",
+    '"2"',
+    "",
+    '"v1", W/"v2"',
+    '"v' + 30 * "9" + '"',
+    "rubbish",
+    '"**"',
+)
 
 
 @pytest.fixture
@@ -22,7 +33,9 @@ def twice_changed(api: TestClient, address: str, name: str) -> str:
     return row
 
 
-@pytest.mark.parametrize(("address", "name"), [("/api/vms", "vm_name"), ("/api/hypervisors", "name")])
+@pytest.mark.parametrize(
+    ("address", "name"), [("/api/vms", "vm_name"), ("/api/hypervisors", "name")]
+)
 def test_a_change_goes_through_only_if_the_tag_still_fits(
     api: TestClient, address: str, name: str
 ) -> None:

@@ -20,7 +20,7 @@ from tests import services
 from vmtrak import schema
 from vmtrak.db import Database
 
-STEP = 3
+STEP = 4
 
 Fresh = Callable[[], AbstractContextManager[str]]
 
@@ -109,7 +109,7 @@ def kill_and_complete(fresh: Fresh, number: int, undisturbed: list[tuple[Any, ..
 
 
 def kill_everywhere(fresh: Fresh) -> int:
-    """Kill at every third statement and at each of the last; returns the number of kills."""
+    """Kill at every fourth statement and at each of the last; returns the number of kills."""
     with fresh() as url:
         assert in_child(migrate, url) == 0
         undisturbed = shape(url)

@@ -59,8 +59,15 @@ def test_two_attempts_with_one_link_set_one_password(database: Database, reader:
 
 def test_a_newer_link_ends_the_older(database: Database, reader: Person) -> None:
     first, second = link_for(database, reader), link_for(database, reader)
-    assert sessions.link_purpose(database, first) is None
-    assert sessions.link_purpose(database, second) == "setup"
+    assert sessions.link_of(database, first)[0] is None
+    assert sessions.link_of(database, second)[0] == "setup"
+
+
+def test_a_password_given_by_an_admin_ends_the_link(database: Database, reader: Person) -> None:
+    token = link_for(database, reader)
+    with database.work(SYSTEM) as work:
+        users.reset_password(work, reader.user_id, SECRET)
+    assert sessions.link_of(database, token)[0] is None
 
 
 def test_a_link_expires(database: Database, reader: Person) -> None:
@@ -69,7 +76,7 @@ def test_a_link_expires(database: Database, reader: Person) -> None:
         link = sessions.use_link(work, token, "setup")
         assert link.expires_at - link.created_at == timedelta(hours=24)
         link.expires_at = now()
-    assert sessions.link_purpose(database, token) is None
+    assert sessions.link_of(database, token)[0] is None
     with pytest.raises(NotFound), database.work(SYSTEM) as work:
         users.set_up(work, token, NewPassword.model_validate({"password": SECRET}))
 
@@ -101,9 +108,7 @@ def test_a_link_of_a_closed_account_opens_nothing(database: Database, reader: Pe
         users.set_up(work, token, NewPassword.model_validate({"password": SECRET}))
 
 
-def test_a_reset_link_ends_the_sessions_and_the_old_password(
-    admin: Person, reader: Person
-) -> None:
+def test_a_reset_link_ends_the_sessions_and_the_old_password(admin: Person, reader: Person) -> None:
     api, panel = reader.api, reader.panel
     page = admin.panel.post(f"/admin/user/reset/{reader.user_id}")
     assert page.status_code == 200
@@ -144,7 +149,8 @@ def test_until_the_set_up_is_done_nothing_else_works_over_rest(newcomer: Person)
     api = newcomer.api
     for method, address in (
         ("GET", "/api/vms"), ("GET", "/api/vms/1"), ("POST", "/api/vms"), ("GET", "/api/auth/me"),
-        ("GET", "/api/vms/field-values?field=owner"), ("GET", "/api/hypervisors"), ("GET", "/api/users"),
+        ("GET", "/api/vms/field-values?field=owner"), ("GET", "/api/hypervisors"),
+        ("GET", "/api/users"),
         ("GET", "/api/dashboard/stats"), ("GET", "/api/no-such-address"),
     ):  # fmt: skip
         answer = api.request(method, address)
@@ -154,22 +160,43 @@ def test_until_the_set_up_is_done_nothing_else_works_over_rest(newcomer: Person)
         "/api/auth/complete-setup", json={"email": "rita@vmtrak.example", "password": PASSWORD}
     )
     assert (same.status_code, list(same.json()["details"])) == (422, ["password"])
-    taken = api.post("/api/auth/complete-setup", json={"email": "ADA@vmtrak.example", "password": SECRET})
-    assert (taken.status_code, list(taken.json()["details"])) == (409, ["email"])
+    # An address says which VMs are a reader's own: they cannot give themselves another.
+    other = {"email": "ada@vmtrak.example", "password": SECRET}
+    taken = api.post("/api/auth/complete-setup", json=other)
+    assert (taken.status_code, list(taken.json()["details"])) == (422, ["email"])
     bad = api.post("/api/auth/complete-setup", json={"email": "x", "password": "short"})
     assert set(bad.json()["details"]) == {"email", "password"}
     assert api.get("/api/vms").status_code == 403
 
-    done = api.post("/api/auth/complete-setup", json={"email": "rita2@vmtrak.example", "password": SECRET})
-    assert done.json() == {"ok": True}
-    assert api.get("/api/auth/me").json()["email"] == "rita2@vmtrak.example"
-    again = api.post("/api/auth/complete-setup", json={"email": "r@vmtrak.example", "password": SECRET})
-    assert again.status_code == 403
+    own = {"email": "RITA@vmtrak.example", "password": SECRET}
+    assert api.post("/api/auth/complete-setup", json=own).json() == {"ok": True}
+    assert api.get("/api/auth/me").json()["must_change_password"] is False
+    assert api.post("/api/auth/complete-setup", json=own).status_code == 403
+
+
+def test_who_sees_every_vm_may_give_another_address_that_nobody_has(
+    operator: Person, database: Database
+) -> None:
+    with database.work(SYSTEM) as work:
+        users.reset_password(work, operator.user_id, PASSWORD)
+    api = operator.api
+    taken = {"email": "ADA@vmtrak.example", "password": SECRET}
+    refused = api.post("/api/auth/complete-setup", json=taken)
+    assert (refused.status_code, list(refused.json()["details"])) == (409, ["email"])
+    free = {"email": "otto2@vmtrak.example", "password": SECRET}
+    assert api.post("/api/auth/complete-setup", json=free).json() == {"ok": True}
+    assert api.get("/api/auth/me").json()["email"] == "otto2@vmtrak.example"
 
 
 def test_until_the_set_up_is_done_nothing_else_works_in_the_panel(newcomer: Person) -> None:
     panel = newcomer.panel
-    for address in ("/admin/", "/admin/vm/list", "/admin/vm/create", "/admin/user/list", "/admin/vm/suggest"):
+    for address in (
+        "/admin/",
+        "/admin/vm/list",
+        "/admin/vm/create",
+        "/admin/user/list",
+        "/admin/vm/suggest",
+    ):
         answer = panel.get(address)
         assert answer.status_code == 303, address
         assert answer.headers["location"] == "/admin/complete-setup"
@@ -179,7 +206,7 @@ def test_until_the_set_up_is_done_nothing_else_works_in_the_panel(newcomer: Pers
     form = {"email": "rita@vmtrak.example", "password": PASSWORD}
     assert panel.post("/admin/complete-setup", data=form).status_code == 422
     taken = {"email": "ada@vmtrak.example", "password": SECRET}
-    assert panel.post("/admin/complete-setup", data=taken).status_code == 409
+    assert panel.post("/admin/complete-setup", data=taken).status_code == 422
     done = panel.post("/admin/complete-setup", data={**form, "password": SECRET})
     assert (done.status_code, done.headers["location"]) == (303, "/admin/")
     assert panel.get("/admin/vm/list").status_code == 200
@@ -207,7 +234,12 @@ def test_a_user_added_over_rest_finishes_the_set_up_at_the_first_sign_in(
     admin: Person, anonymous: TestClient
 ) -> None:
     first = "a long first password"
-    new = {"username": "nina", "email": "nina@vmtrak.example", "role": "readwrite", "password": first}
+    new = {
+        "username": "nina",
+        "email": "nina@vmtrak.example",
+        "role": "readwrite",
+        "password": first,
+    }
     assert RestDoor(admin).add_user(new).ok
     login = anonymous.post("/api/auth/login", json={"username": "Nina", "password": first}).json()
     assert login["user"]["must_change_password"] is True

@@ -74,12 +74,12 @@ def test_the_last_active_admin_stays_admin_and_active(
     door: Door, admin: Person, operator: Person, database: Database
 ) -> None:
     words = "The last active admin stays admin and active."
-    for attempt in (
-        lambda: door.change_user(admin.user_id, {"role": "readwrite"}),
-        lambda: door.change_user(admin.user_id, {"is_active": False}),
-        lambda: door.deactivate_user(admin.user_id),
+    for outcome in (
+        door.change_user(admin.user_id, {"role": "readwrite"}),
+        door.change_user(admin.user_id, {"is_active": False}),
+        door.deactivate_user(admin.user_id),
     ):
-        assert attempt().refusal == (409, {}, words)
+        assert outcome.refusal == (409, {}, words)
     user = stored(database, admin.user_id)
     assert (user.role, user.is_active) == ("admin", True)
 
@@ -128,7 +128,10 @@ def test_a_deactivation_ends_every_session_at_once(
     assert api.get("/api/vms").status_code == 401
     assert panel.get("/admin/vm/list").status_code == 303
     assert api.post("/api/auth/refresh").status_code == 401
-    assert api.post("/api/auth/login", json={"username": "rita", "password": PASSWORD}).status_code == 401
+    assert (
+        api.post("/api/auth/login", json={"username": "rita", "password": PASSWORD}).status_code
+        == 401
+    )
     detail = {"is_active": {"from": True, "to": False}}
     with database.read() as session:
         actions = select(AuditEvent.detail).where(AuditEvent.action == "user.deactivate")
@@ -182,7 +185,9 @@ def test_a_reset_by_an_admin_ends_the_sessions_and_asks_for_a_new_password(
     admin: Person, reader: Person
 ) -> None:
     api, panel = reader.api, reader.panel
-    short = admin.api.post(f"/api/users/{reader.user_id}/reset-password", json={"new_password": "short"})
+    short = admin.api.post(
+        f"/api/users/{reader.user_id}/reset-password", json={"new_password": "short"}
+    )
     assert (short.status_code, list(short.json()["details"])) == (422, ["new_password"])
     assert api.get("/api/vms").status_code == 200
     given = {"new_password": "another long password"}
@@ -197,7 +202,11 @@ def test_a_reset_by_an_admin_ends_the_sessions_and_asks_for_a_new_password(
 
 @pytest.mark.parametrize("role", [role for role in Role if role != Role.ADMIN])
 def test_nobody_but_an_admin_touches_users(people: dict[str, Person], role: Role) -> None:
-    person = {"read": people["reader"], "readwrite": people["operator"], "auditor": people["auditor"]}[role]
+    person = {
+        "read": people["reader"],
+        "readwrite": people["operator"],
+        "auditor": people["auditor"],
+    }[role]
     target, api, panel = people["outsider"].user_id, person.api, person.panel
     attempts: tuple[Callable[[], int], ...] = (
         lambda: api.get("/api/users").status_code,
@@ -205,11 +214,17 @@ def test_nobody_but_an_admin_touches_users(people: dict[str, Person], role: Role
         lambda: api.post("/api/users", json=NEW).status_code,
         lambda: api.put(f"/api/users/{person.user_id}", json={"role": "admin"}).status_code,
         lambda: api.delete(f"/api/users/{target}").status_code,
-        lambda: api.post(f"/api/users/{target}/reset-password", json={"new_password": "x" * 20}).status_code,
+        lambda: (
+            api.post(
+                f"/api/users/{target}/reset-password", json={"new_password": "x" * 20}
+            ).status_code
+        ),
         lambda: panel.get("/admin/user/list").status_code,
         lambda: panel.get(f"/admin/user/details/{target}").status_code,
         lambda: panel.post("/admin/user/create", data=NEW).status_code,
-        lambda: panel.post(f"/admin/user/edit/{person.user_id}", data={"role": "admin"}).status_code,
+        lambda: (
+            panel.post(f"/admin/user/edit/{person.user_id}", data={"role": "admin"}).status_code
+        ),
         lambda: panel.post("/admin/user/delete", data={"pk": str(target)}).status_code,
         lambda: panel.post(f"/admin/user/deactivate/{target}").status_code,
         lambda: panel.post(f"/admin/user/reset/{target}").status_code,

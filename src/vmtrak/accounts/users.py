@@ -5,7 +5,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from vmtrak import audit
@@ -24,7 +24,7 @@ from vmtrak.accounts.models import (
 from vmtrak.audit import Action
 from vmtrak.db import AnySelect, Seen, Work
 from vmtrak.errors import Conflict, Forbidden, Invalid, NotFound, Stale
-from vmtrak.fields import fold
+from vmtrak.fields import fold, given
 
 _CONFLICTS = MappingProxyType(
     {
@@ -76,9 +76,7 @@ def add_first(work: Work, token: str, new: FirstAdmin) -> User:
 
 def change(work: Work, user_id: int, patch: UserPatch, seen: Seen = None) -> User:
     """Change the fields that the patch sets. The last active admin stays admin and active."""
-    values = patch.model_dump(exclude_unset=True)
-    if not values:
-        raise Invalid({"body": ["names no field to change"]})
+    values = given(patch)
     work.actor.require(Permission.USERS)
     if values.keys() & {"role", "is_active"}:
         _lock_admins(work)
@@ -232,8 +230,11 @@ def _made(work: Work, username: str, email: str, role: Role, secret: str | None)
 
 
 def _locked(work: Work, user_id: int, seen: Seen) -> User:
+    """The user to change. All admins are locked too: two must not demote each other at once."""
     work.actor.require(Permission.USERS)
-    user = work.session.scalar(select(User).where(User.id == user_id).with_for_update())
+    wanted = or_(User.id == user_id, and_(User.role == Role.ADMIN, User.is_active))
+    rows = work.session.scalars(select(User).where(wanted).order_by(User.id).with_for_update())
+    user = next((row for row in rows.all() if row.id == user_id), None)
     if user is None:
         raise NotFound
     if seen is not None and user.revision not in seen:

@@ -124,13 +124,12 @@ class View(ModelView):
         super().__init_subclass__(**kwargs)
         VIEWS[cls.kind] = cls
 
-    @property
-    def state(self) -> State:
-        return cast("Panel", self._admin_ref).state
+    panel: "Panel"
+    """Its own; SQLAdmin notes one on the class, where a second application takes its place."""
 
     @property
-    def panel(self) -> "Panel":
-        return cast("Panel", self._admin_ref)
+    def state(self) -> State:
+        return self.panel.state
 
     def is_accessible(self, request: Request) -> bool:
         return actor_of(request).may(self.read)
@@ -254,6 +253,7 @@ class Panel(Admin):
         """Register a view under its own kind, which is what its addresses say."""
         view.identity = view.kind
         super().add_view(view)
+        cast("View", self.views[-1]).panel = self
 
     def mount(self) -> Mount:
         """The routes without SQLAdmin's own error pages: errors go to the one place for them."""

@@ -1,7 +1,6 @@
 """Hypervisors in the panel."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -12,7 +11,7 @@ from vmtrak.admin.base import Field, View, address
 from vmtrak.admin.events import told
 from vmtrak.admin.tables import Column, page_table
 from vmtrak.admin.vms import options, with_expiry
-from vmtrak.db import Work
+from vmtrak.db import Page, Work
 from vmtrak.inventory import (
     Environment,
     Hypervisor,
@@ -37,20 +36,9 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Every:
+def every(rows: list[dict[str, Any]]) -> Page:
     """All rows as one page: there are as many hypervisors as fit on a screen or two."""
-
-    rows: list[dict[str, Any]]
-    page: int = 1
-
-    @property
-    def total(self) -> int:
-        return len(self.rows)
-
-    @property
-    def limit(self) -> int:
-        return max(1, len(self.rows))
+    return Page(rows, len(rows), 1, max(1, len(rows)))
 
 
 class HypervisorView(View, model=Hypervisor):
@@ -67,7 +55,7 @@ class HypervisorView(View, model=Hypervisor):
         may = self.may_write(actor)
         create = {"href": "/admin/hypervisor/create", "label": "Add a hypervisor"} if may else None
         return page_table(
-            request, "hypervisor", "Hypervisors", Every(rows), (), _COLUMNS, create=create
+            request, "hypervisor", "Hypervisors", every(rows), (), _COLUMNS, create=create
         )
 
     def details_of(self, actor: Actor, number: int) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.requests import Request
 
 from vmtrak.admin.base import address
+from vmtrak.db import Page
 
 LIMITS = (25, 50, 100, 200)
 
@@ -28,17 +29,6 @@ class Column:
     numeric: bool = False
 
 
-class _Page(Protocol):
-    @property
-    def rows(self) -> list[dict[str, Any]]: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def page(self) -> int: ...
-    @property
-    def limit(self) -> int: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Sorting:
     sort: str | None = None
@@ -52,7 +42,7 @@ def page_table(  # noqa: PLR0913, PLR0917 - the parts of a list page
     request: Request,
     kind: str,
     title: str,
-    page: _Page,
+    page: Page,
     filters: Sequence[Filter] = (),
     columns: Sequence[Column] = (),
     sorting: Sorting | None = None,

@@ -12,7 +12,7 @@ from vmtrak.access import Actor, Permission, Role
 from vmtrak.accounts import NewUser, User, UserPatch, sessions, users
 from vmtrak.admin.base import Field, View, redirect
 from vmtrak.admin.events import told
-from vmtrak.admin.hypervisors import Every
+from vmtrak.admin.hypervisors import every
 from vmtrak.admin.tables import Column, page_table
 from vmtrak.admin.vms import SUGGEST, options
 from vmtrak.db import Work, iso, now
@@ -46,7 +46,7 @@ class UserView(View, model=User):
         for row in rows:
             row["last_seen_at"] = audit.plain(seen.get(row["id"]))
         create = {"href": "/admin/user/create", "label": "Add a user"}
-        return page_table(request, "user", "Users", Every(rows), (), _COLUMNS, create=create)
+        return page_table(request, "user", "Users", every(rows), (), _COLUMNS, create=create)
 
     def details_of(self, actor: Actor, number: int) -> dict[str, Any]:
         with self.state.database.read() as session:

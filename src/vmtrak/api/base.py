@@ -6,40 +6,27 @@ it, so that what is documented is what is parsed.
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import orjson
 from pydantic import BaseModel
+from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from vmtrak.access import Actor, Permission
-from vmtrak.db import Seen
+from vmtrak.db import Page, Seen
 from vmtrak.errors import Invalid, Malformed
 from vmtrak.fields import parse
+from vmtrak.reachability import Target
 from vmtrak.web import inputs
 from vmtrak.web.state import State, actor_of
 
 M = TypeVar("M", bound=BaseModel)
-
-
-class Page(Protocol):
-    """One page of anything."""
-
-    @property
-    def rows(self) -> list[dict[str, Any]]: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def page(self) -> int: ...
-    @property
-    def limit(self) -> int: ...
-    @property
-    def next(self) -> str | None: ...
 
 
 _ETAG = re.compile(r'"v([0-9]{1,18})"')
@@ -109,6 +96,20 @@ def page_answer(page: Page) -> dict[str, Any]:
         "limit": page.limit,
         "next": page.next,
     }
+
+
+async def probed(
+    call: "Call", targets: Callable[[Session, Actor, Collection[int]], list[Target]]
+) -> Response:
+    """Probe what the person sees of the numbers asked for; the others are not in the answer."""
+    numbers = call.query(inputs.Ids).numbers()
+
+    def seen() -> list[Target]:
+        with call.state.database.read() as session:
+            return targets(session, call.actor, numbers)
+
+    found = await call.state.prober.probe(await call.state.database.reading(seen))
+    return answer({str(key): value for key, value in found.items()})
 
 
 def always(_call: "Call") -> bool:

@@ -6,9 +6,9 @@ from starlette.responses import Response
 
 from vmtrak.access import Permission
 from vmtrak.api.answers import HypervisorAnswer, Success
-from vmtrak.api.base import Call, Endpoint, answer, etag
+from vmtrak.api.base import Call, Endpoint, answer, etag, probed
 from vmtrak.inventory import HypervisorPatch, NewHypervisor, hypervisors
-from vmtrak.reachability import Reach, Target
+from vmtrak.reachability import Reach
 from vmtrak.web.inputs import Ids
 
 
@@ -42,15 +42,7 @@ def remove(call: Call) -> Response:
 
 
 async def reachability(call: Call) -> Response:
-    numbers = call.query(Ids).numbers()
-    targets = await call.state.database.reading(_targets, call, numbers)
-    found = await call.state.prober.probe(targets)
-    return answer({str(key): value for key, value in found.items()})
-
-
-def _targets(call: Call, numbers: list[int]) -> list[Target]:
-    with call.state.database.read() as session:
-        return hypervisors.targets(session, call.actor, numbers)
+    return await probed(call, hypervisors.targets)
 
 
 def _one(

@@ -7,13 +7,13 @@ from starlette.responses import Response
 from vmtrak import inventory
 from vmtrak.access import Permission
 from vmtrak.api.answers import ListAnswer, Named, Ok, TrashedVM, VMAnswer
-from vmtrak.api.base import Call, Endpoint, always, answer, etag, page_answer
+from vmtrak.api.base import Call, Endpoint, always, answer, etag, page_answer, probed
 from vmtrak.db import Work
 from vmtrak.errors import NotFound
 from vmtrak.fields import Input
 from vmtrak.inventory import VM, NewVM, VMPatch, VMQuery
 from vmtrak.inventory.statistics import Suggested
-from vmtrak.reachability import Reach, Target
+from vmtrak.reachability import Reach
 from vmtrak.web.inputs import Ids
 
 
@@ -92,16 +92,7 @@ def field_values(call: Call) -> Response:
 
 
 async def reachability(call: Call) -> Response:
-    numbers = call.query(Ids).numbers()
-    state = call.state
-    targets = await state.database.reading(_targets, call, numbers)
-    return answer({str(key): value for key, value in (await state.prober.probe(targets)).items()})
-
-
-def _targets(call: Call, numbers: list[int]) -> list[Target]:
-    """Only what the person sees is probed; other numbers are not in the answer."""
-    with call.state.database.read() as session:
-        return inventory.targets(session, call.actor, numbers)
+    return await probed(call, inventory.targets)
 
 
 def _shown(work: Work, vm: VM) -> dict[str, Any]:

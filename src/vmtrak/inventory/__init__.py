@@ -1,12 +1,12 @@
 """The inventory: VMs (the bare names) and hypervisors (`inventory.hypervisors`)."""
 
+from vmtrak.db import Page
 from vmtrak.fields import same
 from vmtrak.inventory import hypervisors, statistics
 from vmtrak.inventory.lists import (
     FIELDS,
     Missing,
     Order,
-    Page,
     Sort,
     VMQuery,
     bounded,

@@ -11,8 +11,8 @@ from vmtrak import audit
 from vmtrak.access import Actor, Permission
 from vmtrak.audit import Action
 from vmtrak.db import AnySelect, Seen, Work
-from vmtrak.errors import Conflict, Invalid, NotFound, Stale
-from vmtrak.fields import fold
+from vmtrak.errors import Conflict, NotFound, Stale
+from vmtrak.fields import fold, given
 from vmtrak.inventory.lists import TALLY, scope, scope_values, sees_all
 from vmtrak.inventory.models import VM, Hypervisor, HypervisorPatch, NewHypervisor
 from vmtrak.reachability import Target, hypervisor_port
@@ -56,9 +56,7 @@ def add(work: Work, new: NewHypervisor) -> Hypervisor:
 
 def change(work: Work, hypervisor_id: int, patch: HypervisorPatch, seen: Seen = None) -> Hypervisor:
     """Change the fields that the patch sets; raises `Stale` as for a VM."""
-    values = patch.model_dump(exclude_unset=True)
-    if not values:
-        raise Invalid({"body": ["names no field to change"]})
+    values = given(patch)
     row = locked(work, hypervisor_id, seen)
     for name, value in values.items():
         setattr(row, name, value)

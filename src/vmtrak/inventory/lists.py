@@ -40,7 +40,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.operators import custom_op
 
 from vmtrak.access import Actor, Permission
-from vmtrak.db import AnySelect, Database, Moment, Prepared
+from vmtrak.db import AnySelect, Database, Moment, Page, Prepared
 from vmtrak.errors import Invalid
 from vmtrak.fields import LARGEST_ID, LAST, Day, Input, Reference, Text, blank_to_none, fold, whole
 from vmtrak.inventory.models import (
@@ -171,17 +171,6 @@ class VMQuery(Input):
         about_expiry = (self.expiring_in, self.expires_from, self.expires_to)
         soonest = any(value is not None for value in about_expiry)
         return self.sort or (Sort.EXPIRY_DATE if soonest else Sort.VM_NAME)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of rows as dictionaries; `next` is the cursor to go on with, None at the end."""
-
-    rows: list[dict[str, Any]]
-    total: int
-    page: int
-    limit: int
-    next: str | None
 
 
 @dataclass(frozen=True, slots=True)

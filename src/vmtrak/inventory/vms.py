@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 from vmtrak import audit
 from vmtrak.access import Actor, Permission
 from vmtrak.audit import Action
-from vmtrak.db import Seen, Work
+from vmtrak.db import Page, Seen, Work
 from vmtrak.errors import Conflict, Invalid, NotFound, Stale
-from vmtrak.fields import Input, fold
-from vmtrak.inventory.lists import FIELDS, Page, visible
+from vmtrak.fields import Input, fold, given
+from vmtrak.inventory.lists import FIELDS, visible
 from vmtrak.inventory.models import VM, Hypervisor, NewVM, VMPatch
 from vmtrak.reachability import Target, vm_port
 
@@ -133,14 +133,6 @@ def shown(vm: VM, hypervisor_name: str | None) -> dict[str, Any]:
 def hypervisor_name(work: Work, vm: VM) -> str | None:
     hypervisor = vm.hypervisor_id and work.session.get(Hypervisor, vm.hypervisor_id)
     return hypervisor.name if hypervisor else None
-
-
-def given(patch: VMPatch) -> Mapping[str, Any]:
-    """The fields that a patch sets. Raises `Invalid` if there are none."""
-    values = patch.model_dump(exclude_unset=True)
-    if not values:
-        raise Invalid({"body": ["names no field to change"]})
-    return values
 
 
 def locked(work: Work, vm_id: int, seen: Seen) -> VM:

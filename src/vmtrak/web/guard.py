@@ -2,12 +2,11 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote
 
 from loguru import logger
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -230,9 +229,5 @@ def _to_sign_in(scope: Scope, *, api: bool) -> Response:
 
 
 def cookie(header: str, name: str) -> str | None:
-    """One cookie of the Cookie header."""
-    try:
-        found = SimpleCookie(header).get(name)
-    except CookieError:
-        return None
-    return found.value if found else None
+    """One cookie of the Cookie header, whatever other programs on this host put beside it."""
+    return cookie_parser(header).get(name)
