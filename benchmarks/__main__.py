@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
-from benchmarks import inventory
 from loguru import logger
+
+from benchmarks import inventory
 from tests.services import fresh_database, postgres_server
 from vmtrak.accounts.sessions import TokenRules
 from vmtrak.db import Database

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from sqlalchemy import insert
+
 from vmtrak import schema
 from vmtrak.access import SYSTEM, Role
 from vmtrak.accounts import NewUser, sessions, users

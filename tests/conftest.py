@@ -25,8 +25,8 @@ from vmtrak.settings import Settings, load
 from vmtrak.web.guard import PANEL_COOKIE
 
 BASE_URL = "http://127.0.0.1:3000"
-PASSWORD = "correct horse battery staple"  # noqa: S105 - everybody's in the tests
-SECRET_KEY = "0123456789abcdefghijklmnopqrstuv"  # noqa: S105 - of the tests
+PASSWORD = "correct horse battery staple"
+SECRET_KEY = "0123456789abcdefghijklmnopqrstuv"
 
 PEOPLE = {
     "admin": {"username": "ada", "email": "ada@vmtrak.example", "role": Role.ADMIN},
@@ -62,7 +62,9 @@ class Person:
     @property
     def actor(self) -> Actor:
         with self.database.read() as session:
-            return sessions.actor_of(session.get_one(User, self.user_id), sessions.visitor(None, None))
+            return sessions.actor_of(
+                session.get_one(User, self.user_id), sessions.visitor(None, None)
+            )
 
     @property
     def username(self) -> str:

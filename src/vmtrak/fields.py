@@ -159,6 +159,8 @@ class Text:
         if not isinstance(value, str):
             raise wrong("must be text")
         text = value.strip()
+        if all(unicodedata.category(character) == "Cf" for character in text):
+            return None  # zero-width characters alone are as good as nothing
         if self.lines:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         if not all(_printable(character, lines=self.lines) for character in text):

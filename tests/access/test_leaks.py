@@ -238,7 +238,7 @@ def changes(numbers: dict[str, int]) -> Iterator[tuple[str, str, dict[str, str]]
             yield "DELETE", f"/api/{kind}/{number}", {}
         yield "POST", f"/api/vms/{number}/restore", {}
         yield "POST", f"/api/vms/{number}/purge", {}
-        yield "POST", f"/admin/vm/edit/{number}", {"vm_name": "convoy-01", "version": "1"}
+        yield "POST", f"/admin/vm/edit/{number}", {"vm_name": "convoy-01", "revision": "1"}
         yield "POST", "/admin/vm/delete", {"pk": str(number)}
         yield "POST", "/admin/hypervisor/delete", {"pk": str(number)}
         yield "POST", f"/admin/trash/restore/{number}", {}

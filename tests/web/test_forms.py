@@ -62,7 +62,7 @@ def test_the_largest_number_is_nobodys_row(client: TestClient) -> None:
         assert_page(client.get(f"/admin/{kind}/details/{UNKNOWN_ID}"), 404)
     for kind in ("vm", "hypervisor", "user"):
         assert_page(client.get(f"/admin/{kind}/edit/{UNKNOWN_ID}"), 404)
-        assert_page(client.post(f"/admin/{kind}/edit/{UNKNOWN_ID}", data={"version": "1"}), 404)
+        assert_page(client.post(f"/admin/{kind}/edit/{UNKNOWN_ID}", data={"revision": "1"}), 404)
     assert_page(client.post("/admin/vm/delete", data={"pk": UNKNOWN_ID}), 404)
     assert_page(client.post(f"/admin/trash/purge/{UNKNOWN_ID}"), 404)
 
@@ -154,11 +154,11 @@ def test_a_vm_with_a_wrong_value_is_refused_on_its_form(client: TestClient) -> N
     assert client.get("/admin/vm/list").text.count("/admin/vm/details/") >= 1
 
 
-def test_an_edit_needs_the_version_that_the_form_showed(client: TestClient) -> None:
-    for version in ("", "abc", "0", "-1", "2", "9" * 30, "\N{ARABIC-INDIC DIGIT ONE}"):
-        form = {"vm_name": "changed", "version": version, "status": "active", "power_state": "on"}
+def test_an_edit_needs_the_revision_that_the_form_showed(client: TestClient) -> None:
+    for revision in ("", "abc", "0", "-1", "2", "9" * 30, "\N{ARABIC-INDIC DIGIT ONE}"):
+        form = {"vm_name": "changed", "revision": revision, "status": "active", "power_state": "on"}
         answer = client.post("/admin/vm/edit/1", data=form)
-        assert (version, answer.status_code) == (version, 412)
+        assert (revision, answer.status_code) == (revision, 412)
     assert client.get("/admin/vm/edit/1").text.count('value="kept"') == 1
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from vmtrak import audit
@@ -230,11 +230,8 @@ def _made(work: Work, username: str, email: str, role: Role, secret: str | None)
 
 
 def _locked(work: Work, user_id: int, seen: Seen) -> User:
-    """The user to change. All admins are locked too: two must not demote each other at once."""
     work.actor.require(Permission.USERS)
-    wanted = or_(User.id == user_id, and_(User.role == Role.ADMIN, User.is_active))
-    rows = work.session.scalars(select(User).where(wanted).order_by(User.id).with_for_update())
-    user = next((row for row in rows.all() if row.id == user_id), None)
+    user = work.session.scalar(select(User).where(User.id == user_id).with_for_update())
     if user is None:
         raise NotFound
     if seen is not None and user.revision not in seen:

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, made from the endpoints' own table, and the page that shows it."""
 
 import re
-from collections.abc import Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -19,8 +19,9 @@ _PROBLEM = {
 }
 
 
-def openapi(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
-    """The document as plain data."""
+@cache
+def openapi(endpoints: tuple[Endpoint, ...]) -> dict[str, Any]:
+    """The document as plain data, worked out once: nobody changes it."""
     bodies = {endpoint.body for endpoint in endpoints if endpoint.body}
     _, definitions = models_json_schema(
         [(model, "validation") for model in sorted(bodies, key=lambda model: model.__name__)],

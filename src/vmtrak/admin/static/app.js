@@ -236,13 +236,13 @@ const bulk = () => {
 
 // Reachability: at most 50 at a time, asked once the page stands.
 
-const reachWords = { online: "answers", offline: "not reached", unknown: "not known" };
+const reachWords = { online: "answers", offline: "not reached", unknown: "reachability not known" };
 
 const showReach = (mark, state) => {
-  const word = `Reachability: ${reachWords[state] ?? reachWords.unknown}`;
+  const word = reachWords[state] ?? reachWords.unknown;
   mark.classList.add(`reach-${state in reachWords ? state : "unknown"}`);
   if ("words" in mark.dataset) {
-    mark.parentElement.append(make("span", { className: "reach-words" }, reachWords[state] ?? reachWords.unknown));
+    mark.parentElement.append(make("span", { className: "reach-words" }, word));
   } else {
     mark.setAttribute("aria-label", word);
   }
