@@ -25,10 +25,7 @@ def make(database: Database, size: int, seed: int = 7) -> None:
     """Migrate, then add 200 hypervisors, 1,000 owners' worth of names and `size` VMs."""
     schema.migrate(database)
     with database.work(SYSTEM) as work:
-        numbers = [
-            (host := hosts.add(work, NewHypervisor(name=f"host-{n:03}"))).id for n in range(200)
-        ]
-        work.flush()
+        numbers = [hosts.add(work, NewHypervisor(name=f"host-{n:03}")).id for n in range(200)]
         users.add(
             work,
             NewUser.model_validate(
@@ -40,7 +37,6 @@ def make(database: Database, size: int, seed: int = 7) -> None:
                 }
             ),
         ).must_change_password = False
-        del host
     rows = _rows(size, numbers, random.Random(seed))
     while batch := [row for row, _ in zip(rows, range(BATCH), strict=False)]:
         with database.engine.execution_options(vmtrak_writes=True).begin() as connection:

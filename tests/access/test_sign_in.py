@@ -47,11 +47,11 @@ def events(admin: Person, **wanted: str) -> list[dict[str, Any]]:
     return found
 
 
-def login(client: TestClient, username: str, password: str = PASSWORD) -> Any:  # noqa: ANN401
+def login(client: TestClient, username: str, password: str = PASSWORD) -> Any:
     return client.post("/api/auth/login", json={"username": username, "password": password})
 
 
-def panel_login(client: TestClient, username: str, password: str = PASSWORD, **more: str) -> Any:  # noqa: ANN401
+def panel_login(client: TestClient, username: str, password: str = PASSWORD, **more: str) -> Any:
     form = {"username": username, "password": password, **more}
     return client.post("/admin/login", data=form)
 
@@ -124,7 +124,7 @@ def test_signing_in_again_starts_another_session(browser: TestClient) -> None:
     assert len(tokens) == 2
 
 
-def refresh(client: TestClient, token: str) -> Any:  # noqa: ANN401
+def refresh(client: TestClient, token: str) -> Any:
     return client.post("/api/auth/refresh", headers={"Cookie": f"refreshToken={token}"})
 
 

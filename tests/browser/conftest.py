@@ -171,7 +171,7 @@ def at(browser: Browser, site: Site) -> Iterator[Callable[..., Page]]:
     """Open a browser for a person, or for nobody; at the end no console has said anything."""
     watch, contexts = Watch(site.base_url), []
 
-    def open_for(person: str | None, **options: Any) -> Page:  # noqa: ANN401 - the browser's own
+    def open_for(person: str | None, **options: Any) -> Page:
         context = browser.new_context(base_url=site.base_url, **options)
         context.set_default_timeout(10_000)
         contexts.append(context)

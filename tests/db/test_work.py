@@ -140,7 +140,7 @@ def test_times_are_kept_in_utc_to_the_second(database: Database) -> None:
 # SQLite
 
 
-def pragmas(connection: Any) -> dict[str, Any]:  # noqa: ANN401 - the driver's or SQLAlchemy's
+def pragmas(connection: Any) -> dict[str, Any]:
     wanted = ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
     return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted}
 

@@ -127,7 +127,7 @@ def answers(server: str, folder: Path) -> list[str]:
     return done.stdout.split(MARK)[:-1]
 
 
-def differences(shown: Any, given: Any, at: str = "") -> list[str]:  # noqa: ANN401 - any JSON
+def differences(shown: Any, given: Any, at: str = "") -> list[str]:
     """Where an answer is not what the page shows; values that vary count by their kind."""
     name = at.rpartition(".")[2]
     if isinstance(shown, dict) and isinstance(given, dict):

@@ -17,7 +17,7 @@ from vmtrak.inventory import NewVM
 often = settings(max_examples=150, deadline=None, database=None)
 
 
-def made(name: str, value: object) -> Any:  # noqa: ANN401 - any field
+def made(name: str, value: object) -> Any:
     return getattr(parse(NewVM, {"vm_name": "vm", name: value}), name)
 
 
@@ -63,7 +63,7 @@ def test_notes_hold_line_breaks_in_one_form(text: str) -> None:
 
 @often
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists))
-def test_whatever_json_holds_no_field_takes_what_it_cannot_keep(value: Any) -> None:  # noqa: ANN401
+def test_whatever_json_holds_no_field_takes_what_it_cannot_keep(value: Any) -> None:
     for name in ("vm_name", "vcpu", "ram_gb", "ip_address", "mac_address", "expiry_date", "status"):
         try:
             kept = made(name, value)
@@ -108,7 +108,7 @@ def test_a_whole_amount_is_shown_without_a_point() -> None:
 
 @often
 @given(st.ip_addresses())
-def test_an_address_is_kept_in_its_one_short_form(address: Any) -> None:  # noqa: ANN401 - either version
+def test_an_address_is_kept_in_its_one_short_form(address: Any) -> None:
     assert made("ip_address", f" {address.exploded.upper()} ") == str(address)
 
 

@@ -214,7 +214,7 @@ STEPS = st.one_of(
 )
 
 
-def step(database: Database, hosts: list[int], kind: str, *arguments: Any) -> None:  # noqa: ANN401 - by kind
+def step(database: Database, hosts: list[int], kind: str, *arguments: Any) -> None:
     """One operation in its own unit of work; a refusal is as good as a success."""
     numbers = all_numbers(database)
     try:
@@ -230,7 +230,7 @@ def step(database: Database, hosts: list[int], kind: str, *arguments: Any) -> No
         pass
 
 
-def on_vm(work: Work, hosts: list[int], kind: str, number: int, *arguments: Any) -> None:  # noqa: ANN401
+def on_vm(work: Work, hosts: list[int], kind: str, number: int, *arguments: Any) -> None:
     if kind == "change":
         inventory.change(work, number, parse(VMPatch, fields(hosts, arguments[0])))
     else:
