@@ -249,8 +249,12 @@ def _running(
 ) -> Iterator[tuple[int, int]]:
     with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    server = subprocess.Popen(command(port), env={**os.environ, **environment}, **quiet)
+    server = subprocess.Popen(
+        command(port),
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         _await(port, server)
         yield port, server.pid

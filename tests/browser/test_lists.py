@@ -168,10 +168,12 @@ def test_on_a_phone_filters_are_folded_until_asked_for(phone: Page) -> None:
     expect(phone.locator("#q-status")).to_be_visible()
 
 
-def test_no_page_scrolls_sideways_on_a_phone(phone: Page) -> None:
+def test_no_page_scrolls_sideways_on_a_phone_or_a_tablet(phone: Page) -> None:
     for path in PAGES:
         phone.goto(path)
-        assert phone.evaluate("document.documentElement.scrollWidth") == 390, path
+        for width in (390, 800):
+            phone.set_viewport_size({"width": width, "height": 844})
+            assert phone.evaluate("document.documentElement.scrollWidth") == width, path
 
 
 def test_list_and_filter_work_without_a_script(at: Callable[..., Page]) -> None:
