@@ -278,8 +278,10 @@ def _sqlite() -> None:
         "CREATE TRIGGER vms_counted_delete AFTER DELETE ON vms WHEN old.deleted_at IS NULL "
         f"BEGIN {_sqlite_leave()} END"
     )
+    # BEFORE, because of two triggers of one kind SQLite may run either first, and what leaves the
+    # search index after the new text has entered takes the words of both with it.
     op.execute(
-        f"CREATE TRIGGER vms_counted_update_leave AFTER UPDATE OF {watched} ON vms "
+        f"CREATE TRIGGER vms_counted_update_leave BEFORE UPDATE OF {watched} ON vms "
         f"WHEN old.deleted_at IS NULL BEGIN {_sqlite_leave()} END"
     )
     op.execute(
