@@ -21,12 +21,14 @@ nox.options.sessions = [
     "types",
     "docs",
     "demo",
+    "conformance",
     "tests",
 ]
 
 # Sessions share the environment of nox itself, which need not be activated.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
+CONFORMANCE = "tests/api/test_conformance.py"
 POSTGRESQL = "/usr/lib/postgresql/*/bin/initdb"
 
 
@@ -92,11 +94,17 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def conformance(session: nox.Session) -> None:
+    """Send what schemathesis makes of the OpenAPI document; measured, it would take for ever."""
+    session.run("pytest", "--quiet", CONFORMANCE)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests on SQLite, PostgreSQL and Chromium, with branch coverage."""
     # From here on only pytest speaks, so that its summary is the last line of a run.
     logging.disable(logging.CRITICAL)
-    session.run("pytest", "--cov", *session.posargs)
+    session.run("pytest", "--cov", f"--ignore={CONFORMANCE}", *session.posargs)
 
 
 @nox.session(venv_backend="venv", default=False)
