@@ -91,7 +91,13 @@ class Person:
 
 
 def anonymous_client(app: Starlette) -> TestClient:
-    return TestClient(app, BASE_URL, raise_server_exceptions=False, follow_redirects=False)
+    return TestClient(
+        app,
+        BASE_URL,
+        client=("127.0.0.1", 50_000),
+        raise_server_exceptions=False,
+        follow_redirects=False,
+    )
 
 
 @pytest.fixture(scope="session")

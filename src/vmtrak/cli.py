@@ -98,7 +98,9 @@ def serve(host: str | None, port: int | None) -> None:
         with database.work(SYSTEM) as work:
             token = users.first_link(work)
     if token:
-        click.echo("There is no user yet. Set up the first administrator here, within 24 hours:")
+        click.echo(
+            "There is no administrator yet. Set up the first administrator here, within 24 hours:"
+        )
         click.echo(f"  {users.link_address(loaded.base_url, token)}")
     for name in loaded.unused():
         click.echo(f"vmtrak: {name} is set, but this version does nothing with it yet", err=True)
@@ -106,11 +108,16 @@ def serve(host: str | None, port: int | None) -> None:
 
 
 def _addressed(loaded: Settings, listener: socket.socket) -> Settings:
+    """The settings with the address on which the server really listens."""
+    host, port = listener.getsockname()[:2]
+    return _reachable(loaded.model_copy(update={"host": host, "port": port}))
+
+
+def _reachable(loaded: Settings) -> Settings:
     """Without VMTRAK_BASE_URL people use the address on which the server listens."""
     if "base_url" in loaded.model_fields_set:
         return loaded
-    host, port = listener.getsockname()[:2]
-    return loaded.model_copy(update={"base_url": _address(host, port)})
+    return loaded.model_copy(update={"base_url": _address(loaded.host, loaded.port)})
 
 
 def _address(host: str, port: int) -> str:
@@ -129,6 +136,7 @@ def _run(
     started: Callable[[], None] | None = None,
     *,
     probing: bool = True,
+    stop: threading.Event | None = None,
 ) -> None:
     """Serve until a signal comes; answers what is in flight, then closes the database."""
     trusted = [str(network) for network in loaded.trusted_proxies]
@@ -148,6 +156,7 @@ def _run(
     # uvicorn stops in order and then raises the signal again; being told to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+    server.should_exit = stop is not None and stop.is_set()
     server.run(sockets=[listener])
 
 
@@ -186,32 +195,42 @@ def migrate() -> None:
 @_explained
 def demo_command(host: str, port: int, *, check: bool) -> None:
     """Serve a throw-away instance with a realistic sample inventory."""
-    _leave_on_signals()
+    stop = _told_to_stop()
     with demo.folder() as folder:
         try:
-            _demonstrate(folder, _bound(host, port), host, check=check)
+            _demonstrate(folder, _bound(host, port), host, stop, check=check)
         finally:
             logs.configure(None, level="WARNING")  # closing a log later would make it anew
-    if check:
+    if check and not stop.is_set():
         click.echo("The demonstration works.")
 
 
-def _demonstrate(folder: Path, listener: socket.socket, host: str, *, check: bool) -> None:
+def _demonstrate(
+    folder: Path, listener: socket.socket, host: str, stop: threading.Event, *, check: bool
+) -> None:
     loaded = _demo_settings(folder, host, listener.getsockname()[1])
     logs.configure(loaded.log_dir, level="WARNING")
     with _database(loaded) as database:
         password = demo.fill(database, datetime.now(loaded.timezone).date())
         token = demo.sign_in_link(database)
+    if stop.is_set():
+        return
     started = _checker(loaded.base_url, token) if check else _greeter(loaded, token, password)
-    _run(loaded, listener, started, probing=False)
+    _run(loaded, listener, started, probing=False, stop=stop)
 
 
-def _leave_on_signals() -> None:
-    """Let every wish to stop, a closed terminal too, pass through the clearing up."""
+def _told_to_stop() -> threading.Event:
+    """Set by every wish to stop, a closed terminal too.
+
+    The second or two of filling are waited for: an exception out of a signal handler gets lost
+    where a library swallows it.
+    """
+    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, lambda *_: stop.set())
     if sys.platform != "win32":
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    return stop
 
 
 def _demo_settings(folder: Path, host: str, port: int) -> Settings:
@@ -285,7 +304,7 @@ def user_add(
     if password_stdin:
         given["password"] = sys.stdin.readline().removesuffix("\n")
     new = parse(NewUser, given)
-    loaded = _load()
+    loaded = _reachable(_load())
     logs.configure(loaded.log_dir, level="WARNING")
     with _database(loaded) as database:
         schema.migrate(database)
@@ -307,7 +326,7 @@ def user_add(
 @_explained
 def user_reset(name: str) -> None:
     """End a user's sessions, take the password away and print a new set-up link."""
-    loaded = _load()
+    loaded = _reachable(_load())
     logs.configure(loaded.log_dir, level="WARNING")
     with _database(loaded) as database:
         schema.migrate(database)
@@ -324,7 +343,7 @@ def user_reset(name: str) -> None:
 @_explained
 def doctor_command() -> None:
     """Check settings, folders, keys and database, and say what to mend."""
-    findings = doctor.examine(settings.load())
+    findings = doctor.examine(_reachable(settings.load()))
     for finding in findings:
         click.echo(f"{'ok  ' if finding.well else 'MEND'}  {finding.subject}: {finding.words}")
     if not all(finding.well for finding in findings):

@@ -134,6 +134,9 @@ def _sound(database: Database) -> Finding:
 
 def _people(database: Database) -> Finding:
     with database.read() as session:
-        if users.has_any(session):
-            return well("people", "there are users")
-    return well("people", "no user yet; `vmtrak serve` prints a link for the first one")
+        if users.can_administer(session):
+            return well("people", "there is an administrator who can sign in")
+        if users.has_admin(session):
+            words = "no administrator has a password yet; `vmtrak user reset NAME` makes a link"
+            return mend("people", words)
+    return well("people", "no administrator yet; `vmtrak serve` prints a link for the first one")

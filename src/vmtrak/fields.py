@@ -38,6 +38,7 @@ LONGEST_EMAIL = 320
 """Characters: 64 before the @, 255 behind it (RFC 5321)."""
 
 _NONCHARACTER = 0xFFFE
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _LINE_KEEPING = frozenset("\n\t")
 _MAC_FORMS = re.compile(
@@ -136,6 +137,10 @@ def same(one: str, other: str) -> bool:
     return fold(one.strip()) == fold(other.strip())
 
 
+def _invisible(character: str) -> bool:
+    return character in _FILLERS or unicodedata.category(character) == "Cf"
+
+
 def _printable(character: str, *, lines: bool) -> bool:
     if lines and character in _LINE_KEEPING:
         return True
@@ -185,7 +190,10 @@ class Required(Text):
     """Text that must not be empty, of at most `most` characters."""
 
     def check(self, value: object) -> object:
-        return _required(Text.check(self, value))
+        text = _required(Text.check(self, value))
+        if isinstance(text, str) and any(_invisible(character) for character in text):
+            raise wrong("must not contain invisible characters")
+        return text
 
     def __get_pydantic_json_schema__(
         self, _schema: CoreSchema, _handler: GetJsonSchemaHandler

@@ -64,7 +64,7 @@ MATRIX = {
     "GET /api/dashboard/stats": (401, 403, 200, 200, 403),
     "GET /admin/login": (200, 303, 303, 303, 303),
     "POST /admin/login": (401, 401, 401, 401, 401),
-    "POST /admin/logout": (401, 303, 303, 303, 303),
+    "POST /admin/logout": (303, 303, 303, 303, 303),
     "GET /admin/setup": (200, 200, 200, 200, 200),
     "POST /admin/setup": (404, 404, 404, 404, 404),
     "GET /admin/link": (200, 200, 200, 200, 200),
@@ -265,7 +265,7 @@ def test_a_role_may_what_the_contract_says(
         answer = ask(client, method, path, target, form)
         if answer.status_code != expected[WHO.index(who)]:
             wrong.append((row, answer.status_code, answer.text[:200]))
-        if answer.status_code == 303 and who == "anonymous":
+        if answer.status_code == 303 and who == "anonymous" and row != "POST /admin/logout":
             assert answer.headers["Location"].startswith("/admin/login?next=%2Fadmin"), row
     assert wrong == []
 

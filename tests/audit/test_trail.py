@@ -221,7 +221,7 @@ def test_an_event_says_who_did_what_from_where_in_which_request(
         "entity_id": number,
         "entity_name": "web-01",
         "detail": {"vm_name": "web-01", "vcpu": 2, "status": "active", "power_state": "unknown"},
-        "ip_address": "testclient",
+        "ip_address": "127.0.0.1",
     }
 
 

@@ -120,7 +120,7 @@ def test_the_doctor_finds_a_new_and_a_used_folder_well(tmp_path: Path) -> None:
     after = ask(tmp_path, "doctor")
     assert after.exit_code == 0
     assert "SQLite at revision" in after.stdout
-    assert "no user yet" in after.stdout
+    assert "no administrator yet" in after.stdout
     assert {line[:6] for line in (before.stdout + after.stdout).splitlines()} == {"ok    "}
     (tmp_path / "secret-key").chmod(0o644)
     readable = ask(tmp_path, "doctor", VMTRAK_BASE_URL="http://vm.example.org")

@@ -80,7 +80,8 @@ def understood(words: list[str]) -> bool:
         if found is None:
             return False
         command, words = found, words[1:]
-    context = click.Context(command)
+    # A command keeps the help option of the first context that asks it.
+    context = click.Context(command, **main.context_settings)
     known = {name for option in command.get_params(context) for name in option.opts}
     return {word for word in words if word.startswith("-")} <= known
 

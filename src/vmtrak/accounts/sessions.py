@@ -166,10 +166,15 @@ def candidate(database: Database, username: str) -> tuple[int, str | None] | Non
 
 
 def sign_in_failed(work: Work, username: str) -> None:
-    """Record a failed sign-in under the name that was tried."""
-    audit.record(
-        work, Action.LOGIN_FAILED, entity_type="auth", entity_name=_shortened(username) or None
-    )
+    """Record a failed sign-in, under the name that was tried if it is anybody's.
+
+    Passwords get typed into the name field; what is no name does not reach the trail.
+    """
+    name = None
+    if username.isprintable():
+        tried = select(User.username).where(User.username_key == fold(username.strip()))
+        name = work.session.scalar(tried)
+    audit.record(work, Action.LOGIN_FAILED, entity_type="auth", entity_name=name)
 
 
 def _shortened(text: str) -> str:

@@ -64,8 +64,8 @@ def add(work: Work, new: NewUser) -> User:
 def add_first(work: Work, token: str, new: FirstAdmin) -> User:
     """Make the first administrator over the link that the start printed. It works once."""
     link = sessions.use_link(work, token, "first")
-    if has_any(work.session):
-        raise Forbidden
+    if has_admin(work.session):
+        raise NotFound(sessions.SPENT_LINK)
     user = _made(work, new.username, new.email, Role.ADMIN, new.password.get_secret_value())
     user.must_change_password = False
     link.used_at = work.moment
@@ -91,6 +91,7 @@ def change(work: Work, user_id: int, patch: UserPatch, seen: Seen = None) -> Use
     user.derive()
     if not user.is_active:
         sessions.end_all(work, user.id)
+        sessions.end_links(work, user.id)
     work.flush(_CONFLICTS)
     ended = "is_active" in detail and not user.is_active
     _record(work, Action.USER_DEACTIVATE if ended else Action.USER_UPDATE, user, detail)
@@ -113,6 +114,9 @@ def reset_password(work: Work, user_id: int, password: str) -> User:
 def reset_link(work: Work, user_id: int) -> tuple[User, str]:
     """Take the password away and return the token of a one-time set-up link."""
     user = _locked(work, user_id, None)
+    if not user.is_active:
+        message = "This account is closed; open it before making a link."
+        raise Conflict(message)
     _rename_secret(work, user, None, must_change=True)
     token = sessions.make_link(work, "setup", user.id)
     _record(work, Action.PASSWORD_RESET, user)
@@ -199,13 +203,20 @@ def named(session: Session, username: str) -> User | None:
     return session.scalar(select(User).where(User.username_key == fold(username)))
 
 
-def has_any(session: Session) -> bool:
-    return session.scalar(select(User.id).limit(1)) is not None
+def has_admin(session: Session) -> bool:
+    """Whether there is an administrator, even one who still has to set a password."""
+    admins = select(User.id).where(User.role == Role.ADMIN, User.is_active)
+    return session.scalar(admins.limit(1)) is not None
+
+
+def can_administer(session: Session) -> bool:
+    """Whether there is an administrator who can sign in."""
+    return session.scalar(select(User.id).where(*_CAN_ADMINISTER).limit(1)) is not None
 
 
 def first_link(work: Work) -> str | None:
-    """The token of a link for the first administrator; None once there is any user."""
-    if has_any(work.session):
+    """The token of a link for the first administrator; None once there is one."""
+    if has_admin(work.session):
         return None
     for link in work.session.scalars(select(OneTimeLink).where(OneTimeLink.purpose == "first")):
         link.used_at = link.used_at or work.moment
@@ -225,6 +236,9 @@ def _made(work: Work, username: str, email: str, role: Role, secret: str | None)
         updated_at=work.moment,
     )
     user.derive()
+    if "@" in user.username and user.username_key != user.email_key:
+        # An owner is a user name or an e-mail address: nobody may be named as somebody else.
+        raise Invalid({"username": ["must not be an e-mail address other than the user's own"]})
     work.session.add(user)
     return user
 
@@ -246,6 +260,14 @@ def _rename_secret(work: Work, user: User, secret: str | None, *, must_change: b
     sessions.end_links(work, user.id)
 
 
+_CAN_ADMINISTER = (
+    User.role == Role.ADMIN,
+    User.is_active,
+    User.password_hash.is_not(None),
+)
+"""Who has no password yet cannot help anybody."""
+
+
 def _lock_admins(work: Work) -> None:
     """Two admins who demote each other at once do it one after the other."""
     admins = select(User.id).where(User.role == Role.ADMIN, User.is_active)
@@ -255,7 +277,7 @@ def _lock_admins(work: Work) -> None:
 def _keep_an_admin(work: Work, user: User) -> None:
     if user.role == Role.ADMIN and user.is_active:
         return
-    others = select(func.count()).where(User.role == Role.ADMIN, User.is_active, User.id != user.id)
+    others = select(func.count()).where(*_CAN_ADMINISTER, User.id != user.id)
     if not work.session.scalar(others):
         message = "The last active admin stays admin and active."
         raise Conflict(message)

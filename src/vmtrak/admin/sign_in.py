@@ -88,7 +88,8 @@ class SignInPages:
             return sessions.sign_in_panel(work, user_id, agent)
 
     async def logout(self, request: Request) -> Response:
-        await self.state.database.writing(self._end, actor_of(request))
+        if actor_of(request).session_id is not None:
+            await self.state.database.writing(self._end, actor_of(request))
         response = redirect("/admin/login", "signed-out")
         sign_in.clear_panel_cookie(response, self.state)
         return response

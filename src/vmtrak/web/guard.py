@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from urllib.parse import quote
 
 from loguru import logger
@@ -27,6 +28,7 @@ OPEN = frozenset(
         "/",
         "/favicon.ico",
         "/admin/login",
+        "/admin/logout",
         "/admin/setup",
         "/admin/link",
         "/api/health",
@@ -174,7 +176,10 @@ class _Answer:
 def _address(scope: Scope) -> str | None:
     """Where the request came from; a proxy's header that was believed may say anything."""
     client = scope.get("client")
-    return "".join(one for one in client[0] if one.isprintable())[:64] if client else None
+    try:
+        return str(ip_address(client[0])) if client else None
+    except ValueError:
+        return None
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:

@@ -13,6 +13,9 @@ from vmtrak.web.state import State, actor_of
 
 AFTER_SIGN_IN = "/admin/"
 
+_AROUND = frozenset({"/admin/login", "/admin/logout", "/admin/setup", "/admin/link"})
+"""The panel's pages that nobody wants to come to after a sign-in."""
+
 
 async def prove(state: State, request: Request, attempt: SignIn) -> int:
     """The number of the user whose password this is.
@@ -41,6 +44,7 @@ def own_path(target: str | None) -> str:
     path = unquote(target.partition("?")[0])
     own = (
         target.startswith("/admin/")
+        and path not in _AROUND
         and target.isprintable()
         # What a browser would shorten or turn round may lead out of the panel.
         and not any(part in path for part in ("//", "\\", "/.", "#"))
