@@ -290,8 +290,17 @@ class _Ask:
 
     def values(self) -> dict[str, Any]:
         words = {f"word{at}": _pattern(word) for at, word in enumerate(self.words)}
-        match = " ".join('"' + word.replace('"', '""') + '"' for word in self.long)
+        match = " ".join(_quoted(word) for word in self.long)
         return {**self.filters, **words, "match": match, **self.scope}
+
+    def cover(self) -> str:
+        """Trigrams that every match has, each letter of a word in one of them.
+
+        Half as dear as the words themselves, whose overlapping trigrams are compared place by
+        place; what has the trigrams but not the word is left out by reading the row.
+        """
+        parts = [word[at : at + TRIGRAM] for word in self.long for at in _steps(len(word))]
+        return " ".join(_quoted(part) for part in dict.fromkeys(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +314,14 @@ class _Plan:
     lead: str | None = None
     search: str | None = None
     ids: tuple[int, ...] = ()
+
+
+def _steps(length: int) -> list[int]:
+    return [*range(0, length - TRIGRAM, TRIGRAM), length - TRIGRAM]
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 def _pattern(word: str) -> str:
@@ -490,7 +507,7 @@ def _plan(database: Database, ask: _Ask, sort: str) -> _Plan:
     lead = min(found, key=found.__getitem__, default=None)
     if ask.long:
         most = min(FEW, found[lead]) if lead else FEW
-        rows = database.rows(_FIRST_MATCHES, {**ask.values(), "limit": most + 1})
+        rows = database.rows(_FIRST_MATCHES, {"match": ask.cover(), "limit": most + 1})
         if len(rows) <= most:
             return _Plan(search="ids", ids=tuple(row[0] for row in rows))
     search = "index" if ask.long else None
@@ -512,8 +529,6 @@ def _count(database: Database, ask: _Ask, plan: _Plan) -> int:
     if not ask.scope and not ask.words and _tallied(names):
         return _tally(database, names, ask.filters)
     only_long = not ask.scope and not names and len(ask.long) == len(ask.words)
-    if only_long and plan.search == "ids":
-        return len(plan.ids)
     if only_long and plan.search == "index":
         return _one(database, _ALL_MATCHES, ask.values())
     shape = _Shape(
@@ -565,10 +580,9 @@ def _read(
     cursor = _Cursor.decode(query.cursor) if query.cursor else None
     sort, order = (cursor.sort, cursor.order) if cursor else (query.sorted_by, query.order)
     plan = _plan(database, ask, sort)
-    count = _count(database, ask, plan)
     number = cursor.page if cursor else query.page
     offset = 0 if cursor else (query.page - 1) * query.limit
-    if offset and offset >= count:
+    if offset and offset >= (count := _count(database, ask, plan)):
         return [], Page([], count, number, query.limit, None)
     shape = _Shape(
         filters=tuple(sorted(ask.filters)),
@@ -587,6 +601,8 @@ def _read(
     if cursor:
         values |= {"after_key": cursor.key, "after_id": cursor.id}
     rows = database.dicts(_page_statement(shape), values)
+    alone = not offset and not cursor and len(rows) <= query.limit
+    count = len(rows) if alone else _count(database, ask, plan)
     following = _following(rows, query.limit, sort, order, number)
     return rows[: query.limit], Page([], count, number, query.limit, following)
 
