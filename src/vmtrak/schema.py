@@ -10,6 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from loguru import logger
 from sqlalchemy import Connection, MetaData, NullPool, create_engine, inspect, text
 
 from vmtrak import accounts, audit, inventory  # noqa: F401 - each brings its tables
@@ -113,7 +114,8 @@ def migrate(database: Database) -> bool:
             return False
         _refuse_newer(found, newest)
         command.upgrade(config(connection), "head")
-        return True
+    logger.info("migrated the database from revision {} to {}", found, newest)
+    return True
 
 
 def _refuse_newer(found: str | None, newest: str) -> None:
