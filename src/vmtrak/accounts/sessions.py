@@ -3,8 +3,11 @@
 import hashlib
 import secrets
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from joserfc import jwt
@@ -44,13 +47,13 @@ class Tokens:
 class TokenRules:
     """The key that signs access tokens (HS256, at least 32 bytes) and both lifetimes."""
 
-    key: OctKey
+    secret: bytes = field(repr=False)
     access: timedelta
     refresh: timedelta
 
     @classmethod
     def of(cls, key: bytes, minutes: int, days: int) -> "TokenRules":
-        return cls(OctKey.import_key(key), timedelta(minutes=minutes), timedelta(days=days))
+        return cls(key, timedelta(minutes=minutes), timedelta(days=days))
 
 
 _STANDING = (
@@ -140,9 +143,20 @@ def _standing(
     )
 
 
+@lru_cache(maxsize=1_024)
+def _verified(secret: bytes, token: str) -> Mapping[str, Any]:
+    """The claims of a token whose signature fits; raises `JoseError`, which is not remembered.
+
+    A script sends one token a thousand times, and its signature cannot change. Its times and its
+    session are looked at anew each time.
+    """
+    claims = jwt.decode(token, OctKey.import_key(secret), algorithms=["HS256"]).claims
+    return MappingProxyType(claims)
+
+
 def _claims(rules: TokenRules, token: str) -> dict[str, int] | None:
     try:
-        claims = jwt.decode(token, rules.key, algorithms=["HS256"]).claims
+        claims = _verified(rules.secret, token)
         right = claims["iss"] == _ISSUER and claims["aud"] == _ISSUER
         if not right or not claims["iat"] - 60 <= time.time() < claims["exp"]:
             return None
@@ -373,4 +387,4 @@ def _access_token(session: SignedIn, rules: TokenRules, moment: datetime) -> str
         "exp": int((moment + rules.access).timestamp()),
         "jti": secrets.token_urlsafe(12),
     }
-    return jwt.encode({"alg": "HS256"}, claims, rules.key)
+    return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(rules.secret))

@@ -549,13 +549,6 @@ def total(database: Database, actor: Actor, query: VMQuery, today: date) -> int:
     return _count(database, ask, _plan(database, ask, Sort.VM_NAME))
 
 
-def bounded(query: VMQuery, actor: Actor) -> bool:
-    """Whether the page takes one index and its rows: no filter, no search, no far skipping."""
-    narrowing = query.model_fields_set - {"page", "limit", "sort", "order", "cursor"}
-    skipped = 0 if query.cursor else (query.page - 1) * query.limit
-    return sees_all(actor) and not narrowing and skipped <= FEW
-
-
 def page(database: Database, actor: Actor, query: VMQuery, today: date) -> Page:
     """One page of the VMs that the person sees."""
     rows, found = _read(database, actor, query, today, documents=False)
