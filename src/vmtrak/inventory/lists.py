@@ -429,10 +429,8 @@ def _as_json(subject: Any, dialect: str) -> Any:  # noqa: ANN401 - any column
 def _page_statement(shape: _Shape) -> Prepared:
     key = SORTS[shape.sort]
     order = (key.desc(), VM.id.desc()) if shape.descending else (key.asc(), VM.id.asc())
-    shown: list[Any] = [*FIELDS, _HYPERVISOR_NAME]
-    if shape.document:
-        shown = [_document(shape.document), VM.id]
-    rows: AnySelect = select(*shown, key.label("sort_key"))
+    shown = [_document(shape.document)] if shape.document else [*FIELDS, _HYPERVISOR_NAME]
+    rows: AnySelect = select(*shown, VM.id.label("row_id"), key.label("sort_key"))
     joined = rows.outerjoin_from(VM, Hypervisor, VM.hypervisor_id == Hypervisor.id)
     limit = bindparam("limit", type_=Integer)
     if shape.mode == "offset":
@@ -552,22 +550,23 @@ def total(database: Database, actor: Actor, query: VMQuery, today: date) -> int:
 def page(database: Database, actor: Actor, query: VMQuery, today: date) -> Page:
     """One page of the VMs that the person sees."""
     rows, found = _read(database, actor, query, today, documents=False)
-    return replace(found, rows=[_row(row) for row in rows])
+    names = (*(column.key for column in FIELDS), "hypervisor_name")
+    return replace(found, rows=[_row(dict(zip(names, row, strict=False))) for row in rows])
 
 
 def page_document(database: Database, actor: Actor, query: VMQuery, today: date) -> bytes:
     """The same page as the contract's JSON, with `primary_username` for those who may see it."""
     rows, found = _read(database, actor, query, today, documents=True)
     extra = ',"primary_username":null}' if actor.may(Permission.CREDENTIAL_READ) else "}"
-    data = ",".join([row["document"][:-1] + extra for row in rows])
+    data = ",".join([row[0][:-1] + extra for row in rows])
     frame = {"total": found.total, "page": found.page, "limit": found.limit, "next": found.next}
     return b'{"data":[' + data.encode() + b"]," + orjson.dumps(frame)[1:]
 
 
 def _read(
     database: Database, actor: Actor, query: VMQuery, today: date, *, documents: bool
-) -> tuple[list[dict[str, Any]], Page]:
-    """The rows of the page, and the page around them."""
+) -> tuple[list[tuple[Any, ...]], Page]:
+    """The rows of the page as the statement's columns, and the page around them."""
     actor.require(Permission.VM_READ)
     ask = _ask(actor, query, today)
     cursor = _Cursor.decode(query.cursor) if query.cursor else None
@@ -593,7 +592,7 @@ def _read(
     values = {**_values(ask, plan), "limit": query.limit + 1, "offset": offset}
     if cursor:
         values |= {"after_key": cursor.key, "after_id": cursor.id}
-    rows = database.dicts(_page_statement(shape), values)
+    rows = database.rows(_page_statement(shape), values)
     alone = not offset and not cursor and len(rows) <= query.limit
     count = len(rows) if alone else _count(database, ask, plan)
     following = _following(rows, query.limit, sort, order, number)
@@ -601,18 +600,17 @@ def _read(
 
 
 def _following(
-    rows: list[dict[str, Any]], limit: int, sort: str, order: str, number: int
+    rows: list[tuple[Any, ...]], limit: int, sort: str, order: str, number: int
 ) -> str | None:
+    """The cursor behind the page; every statement ends in the row's number and its sort key."""
     if len(rows) <= limit:
         return None
-    last = rows[limit - 1]
-    key = last["sort_key"]
+    row, key = rows[limit - 1][-2:]
     text = key if isinstance(key, str) else key.isoformat()
-    return _Cursor(sort, order, text, last["id"], number + 1).encode()
+    return _Cursor(sort, order, text, row, number + 1).encode()
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
-    row.pop("sort_key", None)
     row["ram_gb"] = whole(row["ram_gb"])
     row["disk_gb"] = whole(row["disk_gb"])
     return row
