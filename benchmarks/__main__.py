@@ -137,7 +137,7 @@ def _wrk(arguments: list[str], seconds: int, connections: int = CONNECTIONS) -> 
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in said:
         sys.exit(f"benchmarks: {arguments[-1]} was refused\n{said}")
-    return float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])  # type: ignore[index]
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])  # type: ignore[index]  # no match is a bug
 
 
 def _script(folder: Path) -> Path:
@@ -231,7 +231,7 @@ def _cpu_seconds(process: int) -> float:
 
 def _peak_memory(process: int) -> int:
     status = Path(f"/proc/{process}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024  # type: ignore[index]
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024  # type: ignore[index]  # no match is a bug
 
 
 def _bare_command(port: int) -> list[str]:

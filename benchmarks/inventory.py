@@ -40,7 +40,7 @@ def make(database: Database, size: int, seed: int = 7) -> None:
     rows = _rows(size, numbers, random.Random(seed))
     while batch := [row for row, _ in zip(rows, range(BATCH), strict=False)]:
         with database.engine.execution_options(vmtrak_writes=True).begin() as connection:
-            connection.execute(insert(VM.__table__), batch)  # type: ignore[arg-type]
+            connection.execute(insert(VM.__table__), batch)  # type: ignore[arg-type]  # declared as FromClause, is a Table
 
 
 def token(database: Database, rules: TokenRules) -> str:
