@@ -26,7 +26,7 @@ from loguru import logger
 
 from benchmarks import inventory
 from tests.services import fresh_database, postgres_server
-from vmtrak.accounts.sessions import TokenRules
+from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.db import Database
 
 KEY = "benchmarks sign with this key, nobody else does"
@@ -81,7 +81,7 @@ def _measure(
     size: int, url: str, folder: Path, bare: tuple[int, int], options: argparse.Namespace
 ) -> None:
     database = Database(url)
-    rules = TokenRules.of(KEY.encode(), 600, 7)
+    rules = SessionRules.of(KEY.encode(), 600, 7)
     bearer = f"Authorization: Bearer {inventory.token(database, rules)}"
     cookie = f"vmtrak_session={inventory.cookie(database)}"
     database.close()

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from vmtrak import schema
 from vmtrak.access import SYSTEM, Role
 from vmtrak.accounts import NewUser, sessions, users
-from vmtrak.accounts.sessions import TokenRules
+from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.db import Database, now
 from vmtrak.inventory import VM, Environment, Hypervisor, NewHypervisor, PowerState, Status
 from vmtrak.inventory import hypervisors as hosts
@@ -43,7 +43,7 @@ def make(database: Database, size: int, seed: int = 7) -> None:
             connection.execute(insert(VM.__table__), batch)  # type: ignore[arg-type]  # declared as FromClause, is a Table
 
 
-def token(database: Database, rules: TokenRules) -> str:
+def token(database: Database, rules: SessionRules) -> str:
     with database.work(sessions.visitor("127.0.0.1", None)) as work:
         user = users.named(work.session, "bench")
         assert user is not None

@@ -5,9 +5,10 @@ migrations; data is made by calling operations.
 """
 
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ from starlette.testclient import TestClient
 
 from tests import services
 from vmtrak import app as application
-from vmtrak import schema
+from vmtrak import db, schema
 from vmtrak.access import SYSTEM, Actor, Role
-from vmtrak.accounts import NewUser, User, sessions, users
-from vmtrak.accounts.sessions import TokenRules
+from vmtrak.accounts import NewUser, User, access_tokens, sessions, users
+from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.db import Database
 from vmtrak.settings import Settings, load
 from vmtrak.web.guard import PANEL_COOKIE
@@ -46,6 +47,8 @@ PEOPLE = {
     },
 }
 
+Later = Callable[[float], None]
+
 loopback_only = pytest.fixture(autouse=True, scope="session")(services.loopback_only)
 
 
@@ -57,7 +60,7 @@ class Person:
     user_id: int
     database: Database
     app: Starlette
-    rules: TokenRules
+    rules: SessionRules
 
     @property
     def actor(self) -> Actor:
@@ -159,6 +162,24 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         },
         None,
     )
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Later:
+    """Moves the program's clock forward by seconds, as often as it is called."""
+    real, moved = db.now, [0.0]
+
+    def now() -> datetime:
+        return real() + timedelta(seconds=moved[0])
+
+    def move(seconds: float) -> None:
+        moved[0] += seconds
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("vmtrak.") and getattr(module, "now", None) is real:
+            monkeypatch.setattr(module, "now", now)
+    monkeypatch.setattr(access_tokens, "unix_time", lambda: now().timestamp())
+    return move
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 import vmtrak.admin
 import vmtrak.api
-from vmtrak.accounts.sessions import TokenRules
+from vmtrak.accounts import SessionRules
 from vmtrak.admin import Panel
 from vmtrak.api import api_routes
 from vmtrak.db import Database
@@ -47,7 +47,7 @@ def build(settings: Settings, *, probing: bool = True) -> Starlette:
         ],
         middleware=[Middleware(Guard, state=state, refuse=refuse)],
         exception_handlers={VmtrakError: refuse, HTTPException: refuse},
-        lifespan=_life(state.database),
+        lifespan=_life(state),
     )
     app.state.vmtrak = state
     return app
@@ -57,7 +57,7 @@ def make_state(settings: Settings, *, probing: bool = True) -> State:
     zone = settings.timezone
     return State(
         database=Database(settings.database_url),
-        rules=TokenRules.of(
+        rules=SessionRules.of(
             settings.signing_key(), settings.access_token_minutes, settings.refresh_token_days
         ),
         prober=Prober(probing=probing),
@@ -67,11 +67,12 @@ def make_state(settings: Settings, *, probing: bool = True) -> State:
     )
 
 
-def _life(database: Database) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+def _life(state: State) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def life(_app: Starlette) -> AsyncIterator[None]:
-        yield
-        database.close()
+        async with state.presence.kept(state.database):
+            yield
+        state.database.close()
 
     return life
 

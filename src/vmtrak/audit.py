@@ -26,6 +26,17 @@ class Action(StrEnum):
     LOGOUT = "auth.logout"
     REFRESH_REUSE = "auth.refresh_reuse"
     SETUP_COMPLETED = "auth.setup_completed"
+    PASSWORD_CHANGED = "auth.password_changed"  # noqa: S105 - the name of an action
+    SESSIONS_ENDED = "auth.sessions_ended"
+    LOCKED = "auth.locked"
+    PROVED = "auth.proved"
+    PROOF_FAILED = "auth.proof_failed"
+    FACTOR_ADDED = "auth.second_factor_added"
+    FACTOR_REMOVED = "auth.second_factor_removed"
+    RECOVERY_CODES = "auth.recovery_codes_made"
+    RECOVERY_CODE_USED = "auth.recovery_code_used"
+    TOKEN_CREATE = "token.create"  # noqa: S105 - the name of an action
+    TOKEN_REVOKE = "token.revoke"  # noqa: S105 - the name of an action
     VM_CREATE = "vm.create"
     VM_UPDATE = "vm.update"
     VM_DELETE = "vm.delete"
@@ -37,6 +48,8 @@ class Action(StrEnum):
     USER_CREATE = "user.create"
     USER_UPDATE = "user.update"
     USER_DEACTIVATE = "user.deactivate"
+    USER_UNLOCK = "user.unlock"
+    USER_LINKED = "user.linked"
     PASSWORD_RESET = "user.password_reset"  # noqa: S105 - the name of an action
 
 

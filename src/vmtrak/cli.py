@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import vmtrak
 from vmtrak import app, demo, doctor, logs, schema, settings
 from vmtrak.access import SYSTEM, Role
-from vmtrak.accounts import NewUser, sessions, users
+from vmtrak.accounts import NewUser, links, users
 from vmtrak.db import Database
 from vmtrak.errors import NotFound, VmtrakError
 from vmtrak.fields import parse
@@ -315,9 +315,7 @@ def user_add(
                 link = None
             else:
                 work.flush()
-                link = users.link_address(
-                    loaded.base_url, sessions.make_link(work, "setup", made.id)
-                )
+                link = users.link_address(loaded.base_url, links.make(work, "setup", made.id))
     click.echo(link or f"{name} can sign in.")
 
 

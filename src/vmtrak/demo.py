@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from vmtrak import inventory, sample, schema
 from vmtrak.access import SYSTEM, Actor
-from vmtrak.accounts import NewUser, User, sessions, users
+from vmtrak.accounts import NewUser, User, links, sessions, users
 from vmtrak.db import Database, Work
 from vmtrak.fields import parse
 from vmtrak.inventory import NewHypervisor, NewVM, VMPatch, hypervisors
@@ -42,7 +42,7 @@ def fill(database: Database, today: date) -> str:
 def sign_in_link(database: Database) -> str:
     """The token of a link that signs in the sample's administrator once."""
     with database.work(SYSTEM) as work:
-        return sessions.make_link(work, "sign-in", _admin(work).id)
+        return links.make(work, "sign-in", _admin(work).id)
 
 
 def administrator() -> str:

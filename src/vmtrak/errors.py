@@ -27,6 +27,18 @@ class SetupRequired(Forbidden):
     default = "setup_required"
 
 
+class SecondFactorRequired(Forbidden):
+    """The account must set up its second factor before anything else works."""
+
+    default = "second_factor_required"
+
+
+class StepUpRequired(Forbidden):
+    """The session must show again who is there before this is done."""
+
+    default = "step_up_required"
+
+
 class NotFound(VmtrakError):
     default = "There is no such entry."
 

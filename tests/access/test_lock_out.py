@@ -4,7 +4,7 @@ import pytest
 
 from tests.conftest import Person
 from vmtrak.access import SYSTEM, Role
-from vmtrak.accounts import NewUser, UserPatch, sessions, users
+from vmtrak.accounts import NewUser, UserPatch, links, users
 from vmtrak.db import Database
 from vmtrak.errors import Conflict
 
@@ -26,7 +26,7 @@ def test_a_closed_accounts_link_stays_dead_when_it_is_opened_again(
     for active in (False, True):
         with database.work(admin.actor) as work:
             users.change(work, operator.user_id, UserPatch(is_active=active))
-    assert sessions.link_of(database, token) == (None, None)
+    assert links.find(database, token) == (None, None)
 
 
 def test_a_closed_account_gets_no_link(database: Database, admin: Person, operator: Person) -> None:

@@ -1,38 +1,17 @@
 """Signing in and out, refresh, set-up: at both doors, with what the trail says of it."""
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from tests.conftest import PASSWORD, Person, anonymous_client
-from vmtrak import db
+from tests.conftest import PASSWORD, Later, Person, anonymous_client
 from vmtrak.access import SYSTEM
-from vmtrak.accounts import NewUser, sessions, users
+from vmtrak.accounts import NewUser, links, sessions, users
 from vmtrak.db import Database
 
 NEW_PASSWORD = "quite another secret"
-
-Later = Callable[[float], None]
-
-
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Later:
-    """Moves the clock forward by seconds, as often as it is called."""
-    started, moved = db.now(), [0.0]
-
-    def now() -> datetime:
-        return started + timedelta(seconds=moved[0])
-
-    def move(seconds: float) -> None:
-        moved[0] += seconds
-
-    monkeypatch.setattr(db, "now", now)
-    monkeypatch.setattr(sessions, "now", now)
-    return move
 
 
 @pytest.fixture
@@ -262,7 +241,7 @@ def test_until_the_set_up_is_done_the_panel_shows_nothing_else(
 
 def first_token(database: Database) -> str:
     with database.work(SYSTEM) as work:
-        return sessions.make_link(work, "first", None)
+        return links.make(work, "first", None)
 
 
 def emptied(database: Database) -> None:

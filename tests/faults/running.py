@@ -19,7 +19,7 @@ from tests import services
 from tests.conftest import PEOPLE, SECRET_KEY
 from vmtrak import logs
 from vmtrak.accounts import sessions, users
-from vmtrak.accounts.sessions import TokenRules
+from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.cli import main
 from vmtrak.db import Database
 
@@ -139,7 +139,7 @@ def serving(folder: Path, **settings: str) -> Iterator[Server]:
 def access_token(url: str, person: str = "operator") -> str:
     """An access token of one of the named people, for servers that know the tests' secret key."""
     database = Database(url)
-    rules = TokenRules.of(SECRET_KEY.encode(), 15, 7)
+    rules = SessionRules.of(SECRET_KEY.encode(), 15, 7)
     with database.work(sessions.visitor("127.0.0.1", None)) as work:
         user = users.named(work.session, str(PEOPLE[person]["username"]))
         assert user is not None

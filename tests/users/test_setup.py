@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from tests.conftest import BASE_URL, PASSWORD, Person, anonymous_client
 from tests.doors import RestDoor
 from vmtrak.access import SYSTEM
-from vmtrak.accounts import FirstAdmin, NewPassword, OneTimeLink, User, sessions, users
+from vmtrak.accounts import FirstAdmin, NewPassword, OneTimeLink, User, links, sessions, users
 from vmtrak.audit import AuditEvent
 from vmtrak.db import Database, now
 from vmtrak.errors import Conflict, NotFound
@@ -59,24 +59,24 @@ def test_two_attempts_with_one_link_set_one_password(database: Database, reader:
 
 def test_a_newer_link_ends_the_older(database: Database, reader: Person) -> None:
     first, second = link_for(database, reader), link_for(database, reader)
-    assert sessions.link_of(database, first)[0] is None
-    assert sessions.link_of(database, second)[0] == "setup"
+    assert links.find(database, first)[0] is None
+    assert links.find(database, second)[0] == "setup"
 
 
 def test_a_password_given_by_an_admin_ends_the_link(database: Database, reader: Person) -> None:
     token = link_for(database, reader)
     with database.work(SYSTEM) as work:
         users.reset_password(work, reader.user_id, SECRET)
-    assert sessions.link_of(database, token)[0] is None
+    assert links.find(database, token)[0] is None
 
 
 def test_a_link_expires(database: Database, reader: Person) -> None:
     token = link_for(database, reader)
     with database.work(SYSTEM) as work:
-        link = sessions.use_link(work, token, "setup")
+        link = links.use(work, token, "setup")
         assert link.expires_at - link.created_at == timedelta(hours=24)
         link.expires_at = now()
-    assert sessions.link_of(database, token)[0] is None
+    assert links.find(database, token)[0] is None
     with pytest.raises(NotFound), database.work(SYSTEM) as work:
         users.set_up(work, token, NewPassword.model_validate({"password": SECRET}))
 
@@ -86,7 +86,7 @@ def test_a_link_is_good_for_its_own_purpose_only(database: Database, reader: Per
     with pytest.raises(NotFound), database.work(SYSTEM) as work:
         sessions.sign_in_by_link(work, token, None)
     with database.work(SYSTEM) as work:
-        other = sessions.make_link(work, "sign-in", reader.user_id)
+        other = links.make(work, "sign-in", reader.user_id)
     with pytest.raises(NotFound), database.work(SYSTEM) as work:
         users.set_up(work, other, NewPassword.model_validate({"password": SECRET}))
 
@@ -124,7 +124,7 @@ def test_the_first_admin_link_works_only_while_there_is_nobody(
 ) -> None:
     with database.work(SYSTEM) as work:
         assert users.first_link(work) is None
-        token = sessions.make_link(work, "first", None)
+        token = links.make(work, "first", None)
     new = FirstAdmin.model_validate(
         {"username": "evil", "email": "evil@vmtrak.example", "password": SECRET}
     )

@@ -1,25 +1,40 @@
-"""Users, sessions, refresh tokens, one-time links, and the inputs that make and change users."""
+"""The tables of accounts: users, how they prove who they are, their sessions and tokens."""
 
-import unicodedata
+import hashlib
 from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema
-from sqlalchemy import Boolean, ForeignKey, Index, String
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from vmtrak.access import Role
 from vmtrak.audit import Audited
 from vmtrak.db import Base, Identifier, Key, Moment
-from vmtrak.fields import Input, Required, RequiredEmail, Text, blank_to_none, fold, wrong
+from vmtrak.fields import fold
 
-PASSWORD_LEAST, PASSWORD_MOST = 12, 256
+
+def digest(token: str) -> str:
+    """Tokens are random, so that a plain SHA-256 keeps them safe at rest."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class User(Audited, Base):
+    """`sign_in_method` is "local" or "microsoft", which stands for any OIDC provider.
+
+    `awaits_subject` (the provider's exact identifier) and `awaits_email` mark an account that its
+    person has yet to claim at the first sign-in over the provider.
+    """
+
     __tablename__ = "users"
     __audit_silent__: ClassVar[frozenset[str]] = frozenset(
-        {"id", "username_key", "email_key", "revision", "created_at", "updated_at"}
+        {
+            "id",
+            "username_key",
+            "email_key",
+            "revision",
+            "created_at",
+            "updated_at",
+            "last_seen_at",
+        }
     )
     __audit_sealed__: ClassVar[frozenset[str]] = frozenset({"password_hash"})
 
@@ -32,6 +47,13 @@ class User(Audited, Base):
     is_active: Mapped[bool] = mapped_column(Boolean)
     must_change_password: Mapped[bool] = mapped_column(Boolean)
     notify_expiry: Mapped[bool] = mapped_column(Boolean)
+    sign_in_method: Mapped[str] = mapped_column(String(16), default="local")
+    awaits_subject: Mapped[str | None] = mapped_column(String(256))
+    awaits_email: Mapped[bool] = mapped_column(Boolean, default=False)
+    is_guest: Mapped[bool] = mapped_column(Boolean, default=False)
+    second_factor_required: Mapped[bool] = mapped_column(Boolean, default=False)
+    has_second_factor: Mapped[bool] = mapped_column(Boolean, default=False)
+    last_seen_at: Mapped[datetime | None] = mapped_column(Moment)
     created_at: Mapped[datetime] = mapped_column(Moment)
     updated_at: Mapped[datetime] = mapped_column(Moment)
     username_key: Mapped[str] = mapped_column(Key)
@@ -51,7 +73,11 @@ class User(Audited, Base):
 
 
 class SignedIn(Base):
-    """One sign-in: a browser at the panel, or a client of the REST interface."""
+    """One sign-in: a browser at the panel, or a client of the REST interface.
+
+    `method` is "password", "link" or "microsoft"; `proved_at` is when the person last showed who
+    they are, by the sign-in itself or by a step-up; `provider_sid` is the OIDC claim `sid`.
+    """
 
     __tablename__ = "sessions"
 
@@ -64,9 +90,15 @@ class SignedIn(Base):
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
     ip_address: Mapped[str | None] = mapped_column(String(64))
     user_agent: Mapped[str | None] = mapped_column(String(256))
+    method: Mapped[str] = mapped_column(String(16))
+    last_seen_at: Mapped[datetime] = mapped_column(Moment)
+    last_ip_address: Mapped[str | None] = mapped_column(String(64))
+    proved_at: Mapped[datetime | None] = mapped_column(Moment)
+    provider_sid: Mapped[str | None] = mapped_column(String(256), index=True)
 
     __table_args__ = (
         Index("uq_sessions_token_hash", "token_hash", unique=True),
+        Index(None, "expires_at"),
         {"sqlite_autoincrement": True},
     )
 
@@ -85,6 +117,7 @@ class RefreshToken(Base):
 
     __table_args__ = (
         Index("uq_refresh_tokens_token_hash", "token_hash", unique=True),
+        Index(None, "expires_at"),
         {"sqlite_autoincrement": True},
     )
 
@@ -108,94 +141,102 @@ class OneTimeLink(Base):
     )
 
 
-def _password(value: object) -> object:
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
-    if not isinstance(value, str):
-        raise wrong("must be text")
-    if not PASSWORD_LEAST <= len(value) <= PASSWORD_MOST:
-        raise wrong(f"must have {PASSWORD_LEAST} to {PASSWORD_MOST} characters")
-    if not value.isascii() and any(unicodedata.category(each) == "Cs" for each in value):
-        raise wrong("contains a character that cannot be stored")
-    return value
+class ApiToken(Audited, Base):
+    """A token with which a script acts for its user, kept as its SHA-256.
+
+    `scopes` and `allowed_networks` are separated by single spaces; no networks: from anywhere.
+    `hint` is the token's last four characters, by which its owner recognises it.
+    """
+
+    __tablename__ = "api_tokens"
+    __audit_silent__: ClassVar[frozenset[str]] = frozenset(
+        {"id", "user_id", "created_at", "last_used_at", "last_used_ip_address"}
+    )
+    __audit_sealed__: ClassVar[frozenset[str]] = frozenset({"token_hash"})
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(128))
+    hint: Mapped[str] = mapped_column(String(8))
+    token_hash: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[str] = mapped_column(String(256))
+    allowed_networks: Mapped[str] = mapped_column(String(2048))
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    expires_at: Mapped[datetime] = mapped_column(Moment)
+    revoked_at: Mapped[datetime | None] = mapped_column(Moment)
+    last_used_at: Mapped[datetime | None] = mapped_column(Moment)
+    last_used_ip_address: Mapped[str | None] = mapped_column(String(64))
+
+    __table_args__ = (
+        Index("uq_api_tokens_token_hash", "token_hash", unique=True),
+        {"sqlite_autoincrement": True},
+    )
 
 
-Password = Annotated[
-    SecretStr,
-    BeforeValidator(_password),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "password",
-            "minLength": PASSWORD_LEAST,
-            "maxLength": PASSWORD_MOST,
-        }
-    ),
-]
+class Identity(Base):
+    """Who a user is to an OIDC provider.
+
+    `issuer` is the tenant's id for Entra ID, else the issuer's URL; `subject` is `oid` or `sub`.
+    """
+
+    __tablename__ = "identities"
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"))
+    issuer: Mapped[str] = mapped_column(String(512))
+    subject: Mapped[str] = mapped_column(String(256))
+    created_at: Mapped[datetime] = mapped_column(Moment)
+
+    __table_args__ = (
+        Index("uq_identities_user_id", "user_id", unique=True),
+        Index("uq_identities_issuer_subject", "issuer", "subject", unique=True),
+        {"sqlite_autoincrement": True},
+    )
 
 
-def _username(value: object) -> object:
-    if isinstance(value, str) and any(character.isspace() for character in value.strip()):
-        raise wrong("must not contain spaces")
-    return value
+class SecondFactor(Base):
+    """A user's TOTP secret, sealed; in force once `confirmed_at` is set.
+
+    `last_step` is the newest time step whose code was taken: no code counts twice (RFC 6238, 5.2).
+    """
+
+    __tablename__ = "second_factors"
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"))
+    sealed_secret: Mapped[str] = mapped_column(String(512))
+    confirmed_at: Mapped[datetime | None] = mapped_column(Moment)
+    last_step: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+
+    __table_args__ = (
+        Index("uq_second_factors_user_id", "user_id", unique=True),
+        {"sqlite_autoincrement": True},
+    )
 
 
-def _given(value: object) -> object:
-    if blank_to_none(value) is None:
-        raise wrong("must not be empty")
-    return value
+class RecoveryCode(Base):
+    """A code that stands in once for a lost second factor, kept as a password hash."""
+
+    __tablename__ = "recovery_codes"
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), index=True)
+    code_hash: Mapped[str] = mapped_column(String(256))
+    used_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
 
 
-Username = Annotated[str, BeforeValidator(_username), Required(128)]
-GivenRole = Annotated[Role, BeforeValidator(_given)]
-GivenFlag = Annotated[bool, BeforeValidator(_given)]
+class SignInLimit(Base):
+    """How many sign-ins failed in a row for an account, an address or a known browser.
 
+    `key` says which, without naming anybody: names that nobody has are counted, too.
+    """
 
-class NewUser(Input):
-    """A user to be added; who has no password gets a one-time set-up link."""
+    __tablename__ = "sign_in_limits"
 
-    username: Username
-    email: RequiredEmail
-    role: GivenRole
-    department: Annotated[str | None, Text(128)] = None
-    password: Password | None = None
-
-
-class UserPatch(Input):
-    """Changes to a user: only the fields set count."""
-
-    email: RequiredEmail = ""
-    role: GivenRole = Role.READ
-    department: Annotated[str | None, Text(128)] = None
-    is_active: GivenFlag = True
-    notify_expiry: GivenFlag = False
-
-
-class FirstAdmin(Input):
-    """What the first administrator gives over the set-up link."""
-
-    username: Username
-    email: RequiredEmail
-    password: Password
-
-
-class Setup(Input):
-    """What a person gives to finish the set-up of their own account."""
-
-    email: RequiredEmail
-    password: Password
-
-
-class NewPassword(Input):
-    password: Password
-
-
-class PasswordReset(Input):
-    new_password: Password
-
-
-class SignIn(Input):
-    """A sign-in with name and password. Any text may be tried."""
-
-    username: Annotated[str, Field(max_length=1_000)]
-    password: Annotated[SecretStr, Field(max_length=1_000)]
+    key: Mapped[str] = mapped_column(String(80), primary_key=True)
+    failures: Mapped[int] = mapped_column()
+    last_failed_at: Mapped[datetime] = mapped_column(Moment, index=True)
+    blocked_until: Mapped[datetime | None] = mapped_column(Moment)

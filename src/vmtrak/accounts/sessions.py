@@ -1,37 +1,49 @@
-"""From proof of identity to an Actor: sign-in, panel sessions, access and refresh tokens, links."""
+"""From proof of identity to an Actor: sign-in, panel sessions, refresh tokens."""
 
-import hashlib
 import secrets
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import OctKey
-from sqlalchemy import BigInteger, String, bindparam, select, update
+from sqlalchemy import BigInteger, String, Table, bindparam, select, update
 
 from vmtrak import audit
-from vmtrak.access import ROLES, Actor, Role
-from vmtrak.accounts.models import OneTimeLink, RefreshToken, SignedIn, User
+from vmtrak.access import Actor, Role, Scope, permissions
+from vmtrak.accounts import access_tokens, links
+from vmtrak.accounts.access_tokens import SessionRules
+from vmtrak.accounts.models import RefreshToken, SignedIn, User, digest
 from vmtrak.audit import Action
 from vmtrak.db import AnySelect, Database, Prepared, Work, iso, now
 from vmtrak.errors import NotAuthenticated, NotFound
-from vmtrak.fields import LARGEST_ID, fold
+from vmtrak.fields import fold
 
 PANEL_LIFETIME = timedelta(days=7)
-LINK_LIFETIME = timedelta(hours=24)
+PANEL_IDLE = timedelta(hours=8)
 REUSE_GRACE = timedelta(seconds=10)
 """Several tabs may present one refresh token at the same moment; later it is theft."""
 
 WRONG = "The user name or the password is wrong."
-SPENT_LINK = "This link has been used, has expired, or was never valid."
 
-_ISSUER = "vmtrak"
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How a person showed who they are: `method` is "password", "link" or "microsoft".
+
+    `at` is when they did, None if the provider did not say.
+    """
+
+    method: str
+    at: datetime | None
+    provider_sid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """When and from where a session or an API token was used last."""
+
+    at: datetime
+    ip_address: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,32 +55,25 @@ class Tokens:
     refresh_seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRules:
-    """The key that signs access tokens (HS256, at least 32 bytes) and both lifetimes."""
-
-    secret: bytes = field(repr=False)
-    access: timedelta
-    refresh: timedelta
-
-    @classmethod
-    def of(cls, key: bytes, minutes: int, days: int) -> "TokenRules":
-        return cls(key, timedelta(minutes=minutes), timedelta(days=days))
-
-
-_STANDING = (
+STANDING = (
     User.id,
     User.username,
     User.email,
     User.role,
     User.department,
     User.must_change_password,
-    SignedIn.id.label("session_id"),
+    User.is_guest,
+    User.sign_in_method,
+    User.second_factor_required,
+    User.has_second_factor,
 )
+"""What an actor is made of, as the user stands right now."""
 
 
 def _alive(*terms: Any) -> Prepared:  # noqa: ANN401 - any condition
-    statement: AnySelect = select(*_STANDING).join_from(SignedIn, User, User.id == SignedIn.user_id)
+    statement: AnySelect = select(
+        *STANDING, SignedIn.id.label("session_id"), SignedIn.proved_at
+    ).join_from(SignedIn, User, User.id == SignedIn.user_id)
     return Prepared(
         statement.where(
             *terms,
@@ -80,7 +85,9 @@ def _alive(*terms: Any) -> Prepared:  # noqa: ANN401 - any condition
 
 
 _BY_COOKIE = _alive(
-    SignedIn.token_hash == bindparam("token_hash", type_=String), SignedIn.kind == "panel"
+    SignedIn.token_hash == bindparam("token_hash", type_=String),
+    SignedIn.kind == "panel",
+    SignedIn.last_seen_at > bindparam("idle_since", type_=SignedIn.last_seen_at.type),
 )
 _BY_ACCESS_TOKEN = _alive(
     SignedIn.id == bindparam("session_id", type_=BigInteger),
@@ -96,74 +103,67 @@ def visitor(ip_address: str | None, request_id: str | None, username: str = "") 
 
 def actor_of(user: User, like: Actor, session_id: int | None = None) -> Actor:
     """The actor for a loaded user, with the address and request of `like`."""
-    return replace(
-        like,
-        username=user.username,
-        permissions=ROLES[Role(user.role)],
-        user_id=user.id,
-        email=user.email,
-        role=Role(user.role),
-        department=user.department,
-        session_id=session_id,
-        must_change_password=user.must_change_password,
+    return standing(
+        tuple(getattr(user, column.key) for column in STANDING),
+        replace(like, session_id=session_id),
+        SessionRules(b"", timedelta(0), timedelta(0)),
     )
 
 
-def by_cookie(database: Database, token: str, like: Actor) -> Actor | None:
+def by_cookie(database: Database, rules: SessionRules, token: str, like: Actor) -> Actor | None:
     """The actor of a panel session, as the user stands right now; None if it has ended."""
-    return _standing(database, _BY_COOKIE, {"token_hash": digest(token)}, like)
+    idle_since = iso(now() - PANEL_IDLE)
+    return _actor(
+        database, rules, _BY_COOKIE, {"token_hash": digest(token), "idle_since": idle_since}, like
+    )
 
 
-def by_access_token(database: Database, rules: TokenRules, token: str, like: Actor) -> Actor | None:
+def by_access_token(
+    database: Database, rules: SessionRules, token: str, like: Actor
+) -> Actor | None:
     """The actor of an access token: its signature and time are right, its session still lives."""
-    claims = _claims(rules, token)
-    if claims is None:
-        return None
-    return _standing(database, _BY_ACCESS_TOKEN, claims, like)
+    claims = access_tokens.claims_of(rules, token)
+    return _actor(database, rules, _BY_ACCESS_TOKEN, claims, like) if claims else None
 
 
-def _standing(
-    database: Database, statement: Prepared, values: dict[str, Any], like: Actor
+def _actor(
+    database: Database,
+    rules: SessionRules,
+    statement: Prepared,
+    values: dict[str, Any],
+    like: Actor,
 ) -> Actor | None:
     rows = database.rows(statement, {**values, "at": iso(now())})
     if not rows:
         return None
-    user_id, username, email, role, department, must_change, session_id = rows[0]
-    return Actor(
+    *columns, session_id, proved_at = rows[0]
+    if isinstance(proved_at, str):
+        proved_at = datetime.fromisoformat(proved_at)
+    return standing(columns, replace(like, session_id=session_id, proved_at=proved_at), rules)
+
+
+def standing(
+    columns: Sequence[Any],
+    like: Actor,
+    rules: SessionRules,
+    scopes: Iterable[Scope] | None = None,
+) -> Actor:
+    """The actor that the columns of `STANDING` make, with the request and session of `like`."""
+    user_id, username, email, role, department, must_change, guest, method, due, enrolled = columns
+    may_reveal = rules.guests_reveal or not guest
+    return replace(
+        like,
         username=username,
-        permissions=ROLES[role],
+        permissions=permissions(role, may_reveal=may_reveal, scopes=scopes),
         user_id=user_id,
         email=email,
         role=Role(role),
         department=department,
-        session_id=session_id,
         must_change_password=bool(must_change),
-        ip_address=like.ip_address,
-        request_id=like.request_id,
+        must_enrol=bool(due) and not enrolled and method == "local",
+        is_guest=bool(guest),
+        sign_in_method=method,
     )
-
-
-@lru_cache(maxsize=1_024)
-def _verified(secret: bytes, token: str) -> Mapping[str, Any]:
-    """The claims of a token whose signature fits; raises `JoseError`, which is not remembered.
-
-    A script sends one token a thousand times, and its signature cannot change. Its times and its
-    session are looked at anew each time.
-    """
-    claims = jwt.decode(token, OctKey.import_key(secret), algorithms=["HS256"]).claims
-    return MappingProxyType(claims)
-
-
-def _claims(rules: TokenRules, token: str) -> dict[str, int] | None:
-    try:
-        claims = _verified(rules.secret, token)
-        right = claims["iss"] == _ISSUER and claims["aud"] == _ISSUER
-        if not right or not claims["iat"] - 60 <= time.time() < claims["exp"]:
-            return None
-        found = {"user_id": int(claims["sub"]), "session_id": int(claims["sid"])}
-        return found if all(0 < number <= LARGEST_ID for number in found.values()) else None
-    except (JoseError, ValueError, TypeError, KeyError):
-        return None
 
 
 def candidate(database: Database, username: str) -> tuple[int, str | None] | None:
@@ -195,20 +195,33 @@ def _shortened(text: str) -> str:
     return "".join(character for character in text if character.isprintable())[:128]
 
 
-def sign_in_panel(work: Work, user_id: int, user_agent: str | None) -> str:
+def sign_in_panel(
+    work: Work, user_id: int, user_agent: str | None, proof: Proof | None = None
+) -> str:
     """Start a panel session; returns the token for its cookie."""
     token = secrets.token_urlsafe(32)
-    _start(work, user_id, "panel", token, PANEL_LIFETIME, user_agent)
+    session = _started(work, "panel", user_agent, proof)
+    session.token_hash, session.expires_at = digest(token), work.moment + PANEL_LIFETIME
+    _admit(work, user_id, session)
     return token
 
 
-def sign_in_api(work: Work, user_id: int, rules: TokenRules, user_agent: str | None) -> Tokens:
+def sign_in_api(
+    work: Work,
+    user_id: int,
+    rules: SessionRules,
+    user_agent: str | None,
+    proof: Proof | None = None,
+) -> Tokens:
     """Start a session of the REST interface; returns its first tokens."""
-    started = _start(work, user_id, "api", secrets.token_urlsafe(32), rules.refresh, user_agent)
-    return _tokens(work, started, rules)
+    session = _started(work, "api", user_agent, proof)
+    session.token_hash = digest(secrets.token_urlsafe(32))
+    session.expires_at = work.moment + rules.refresh
+    _admit(work, user_id, session)
+    return _tokens(work, session, rules)
 
 
-def refresh(work: Work, token: str, rules: TokenRules) -> Tokens | None:
+def refresh(work: Work, token: str, rules: SessionRules) -> Tokens | None:
     """Exchange a refresh token for new tokens.
 
     Returns None after theft was noticed and the session ended, which the caller commits.
@@ -267,102 +280,60 @@ def end_all(work: Work, user_id: int, keep: int | None = None) -> None:
     )
 
 
-def end_links(work: Work, user_id: int) -> None:
-    """Make a user's one-time links useless: who gives a password means no other way in."""
-    work.session.execute(
-        update(OneTimeLink)
-        .where(OneTimeLink.user_id == user_id, OneTimeLink.used_at.is_(None))
-        .values(used_at=work.moment),
-        execution_options={"synchronize_session": False},
-    )
-
-
-def make_link(work: Work, purpose: str, user_id: int | None) -> str:
-    """Make a one-time link and return its token; earlier ones for the same purpose end."""
-    same = (OneTimeLink.purpose == purpose, OneTimeLink.user_id.is_not_distinct_from(user_id))
-    work.session.execute(
-        update(OneTimeLink).where(*same, OneTimeLink.used_at.is_(None)).values(used_at=work.moment),
-        execution_options={"synchronize_session": False},
-    )
-    token = secrets.token_urlsafe(32)
-    work.session.add(
-        OneTimeLink(
-            user_id=user_id,
-            purpose=purpose,
-            token_hash=digest(token),
-            created_at=work.moment,
-            expires_at=work.moment + LINK_LIFETIME,
-        )
-    )
-    return token
-
-
-def use_link(work: Work, token: str, purpose: str) -> OneTimeLink:
-    """The link of that token, locked; raises `NotFound` if it is spent, expired or unknown."""
-    link = work.session.scalar(
-        select(OneTimeLink)
-        .where(OneTimeLink.token_hash == digest(token), OneTimeLink.purpose == purpose)
-        .with_for_update()
-    )
-    if link is None or link.used_at is not None or link.expires_at <= work.moment:
-        raise NotFound(SPENT_LINK)
-    return link
-
-
-def link_of(database: Database, token: str) -> tuple[str | None, str | None]:
-    """What a token's link is for, None if it does not work (any more), and for whom, if it says."""
-    with database.read() as session:
-        found = session.execute(
-            select(OneTimeLink.purpose, User.username)
-            .outerjoin(User, User.id == OneTimeLink.user_id)
-            .where(
-                OneTimeLink.token_hash == digest(token),
-                OneTimeLink.used_at.is_(None),
-                OneTimeLink.expires_at > now(),
-            )
-        ).one_or_none()
-    return (found.purpose, found.username) if found else (None, None)
-
-
 def sign_in_by_link(work: Work, token: str, user_agent: str | None) -> str:
     """Start a panel session over a one-time link of the purpose "sign-in"."""
-    link = use_link(work, token, "sign-in")
+    link = links.use(work, token, "sign-in")
     link.used_at = work.moment
     if link.user_id is None:
-        raise NotFound(SPENT_LINK)
-    return sign_in_panel(work, link.user_id, user_agent)
+        raise NotFound(links.SPENT)
+    return sign_in_panel(work, link.user_id, user_agent, Proof("link", work.moment))
 
 
-def digest(token: str) -> str:
-    """Tokens are random, so that a plain SHA-256 keeps them safe at rest."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+def note_seen(work: Work, sightings: Mapping[int, Sighting]) -> None:
+    """Write down when and from where sessions were used last, by session number."""
+    table, people = SignedIn.__table__, User.__table__
+    assert isinstance(table, Table)  # noqa: S101 - a mapped class has a table
+    assert isinstance(people, Table)  # noqa: S101 - the same
+    connection = work.session.connection()
+    for number, seen in sorted(sightings.items()):
+        connection.execute(
+            update(table)
+            .where(table.c.id == number, table.c.last_seen_at <= seen.at)
+            .values(last_seen_at=seen.at, last_ip_address=seen.ip_address)
+        )
+        owner = select(table.c.user_id).where(table.c.id == number).scalar_subquery()
+        connection.execute(update(people).where(people.c.id == owner).values(last_seen_at=seen.at))
 
 
-def _start(  # noqa: PLR0913, PLR0917 - the columns of a session
-    work: Work, user_id: int, kind: str, token: str, lifetime: timedelta, user_agent: str | None
-) -> SignedIn:
+def _started(work: Work, kind: str, user_agent: str | None, proof: Proof | None) -> SignedIn:
+    proof = proof or Proof("password", work.moment)
+    return SignedIn(
+        kind=kind,
+        created_at=work.moment,
+        last_seen_at=work.moment,
+        ip_address=work.actor.ip_address,
+        last_ip_address=work.actor.ip_address,
+        user_agent=_shortened(user_agent or "") or None,
+        method=proof.method,
+        proved_at=proof.at,
+        provider_sid=proof.provider_sid,
+    )
+
+
+def _admit(work: Work, user_id: int, session: SignedIn) -> None:
     user = work.session.get(User, user_id, with_for_update={"read": True})
     if user is None or not user.is_active:
         raise NotAuthenticated(WRONG)
-    session = SignedIn(
-        user_id=user_id,
-        kind=kind,
-        token_hash=digest(token),
-        created_at=work.moment,
-        expires_at=work.moment + lifetime,
-        ip_address=work.actor.ip_address,
-        user_agent=_shortened(user_agent or "") or None,
-    )
+    session.user_id = user.id
     work.session.add(session)
     work.flush()
     work.actor = actor_of(user, work.actor, session.id)
     audit.record(
         work, Action.LOGIN, entity_type="auth", entity_id=user.id, entity_name=user.username
     )
-    return session
 
 
-def _tokens(work: Work, session: SignedIn, rules: TokenRules) -> Tokens:
+def _tokens(work: Work, session: SignedIn, rules: SessionRules) -> Tokens:
     token = secrets.token_urlsafe(32)
     expires = work.moment + rules.refresh
     work.session.add(
@@ -373,18 +344,5 @@ def _tokens(work: Work, session: SignedIn, rules: TokenRules) -> Tokens:
             expires_at=expires,
         )
     )
-    access = _access_token(session, rules, work.moment)
+    access = access_tokens.issue(session, rules, work.moment)
     return Tokens(access, token, int(rules.refresh.total_seconds()))
-
-
-def _access_token(session: SignedIn, rules: TokenRules, moment: datetime) -> str:
-    claims = {
-        "iss": _ISSUER,
-        "aud": _ISSUER,
-        "sub": str(session.user_id),
-        "sid": str(session.id),
-        "iat": int(moment.timestamp()),
-        "exp": int((moment + rules.access).timestamp()),
-        "jti": secrets.token_urlsafe(12),
-    }
-    return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(rules.secret))

@@ -1,7 +1,6 @@
 """What can be done with users: add, change, deactivate, reset, set up."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -10,17 +9,9 @@ from sqlalchemy.orm import Session
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission, Role
-from vmtrak.accounts import passwords, sessions
-from vmtrak.accounts.models import (
-    FirstAdmin,
-    NewPassword,
-    NewUser,
-    OneTimeLink,
-    Setup,
-    SignedIn,
-    User,
-    UserPatch,
-)
+from vmtrak.accounts import links, passwords, sessions
+from vmtrak.accounts.inputs import FirstAdmin, NewPassword, NewUser, Setup, UserPatch
+from vmtrak.accounts.models import OneTimeLink, User
 from vmtrak.audit import Action
 from vmtrak.db import AnySelect, Seen, Work
 from vmtrak.errors import Conflict, Forbidden, Invalid, NotFound, Stale
@@ -44,6 +35,10 @@ FIELDS = tuple(
         "is_active",
         "must_change_password",
         "notify_expiry",
+        "sign_in_method",
+        "second_factor_required",
+        "has_second_factor",
+        "last_seen_at",
         "created_at",
         "updated_at",
     )
@@ -63,9 +58,9 @@ def add(work: Work, new: NewUser) -> User:
 
 def add_first(work: Work, token: str, new: FirstAdmin) -> User:
     """Make the first administrator over the link that the start printed. It works once."""
-    link = sessions.use_link(work, token, "first")
+    link = links.use(work, token, "first")
     if has_admin(work.session):
-        raise NotFound(sessions.SPENT_LINK)
+        raise NotFound(links.SPENT)
     user = _made(work, new.username, new.email, Role.ADMIN, new.password.get_secret_value())
     user.must_change_password = False
     link.used_at = work.moment
@@ -91,7 +86,7 @@ def change(work: Work, user_id: int, patch: UserPatch, seen: Seen = None) -> Use
     user.derive()
     if not user.is_active:
         sessions.end_all(work, user.id)
-        sessions.end_links(work, user.id)
+        links.end_all(work, user.id)
     work.flush(_CONFLICTS)
     ended = "is_active" in detail and not user.is_active
     _record(work, Action.USER_DEACTIVATE if ended else Action.USER_UPDATE, user, detail)
@@ -118,17 +113,17 @@ def reset_link(work: Work, user_id: int) -> tuple[User, str]:
         message = "This account is closed; open it before making a link."
         raise Conflict(message)
     _rename_secret(work, user, None, must_change=True)
-    token = sessions.make_link(work, "setup", user.id)
+    token = links.make(work, "setup", user.id)
     _record(work, Action.PASSWORD_RESET, user)
     return user, token
 
 
 def set_up(work: Work, token: str, new: NewPassword) -> User:
     """Set one's password over a one-time link."""
-    link = sessions.use_link(work, token, "setup")
+    link = links.use(work, token, "setup")
     user = work.session.get(User, link.user_id, with_for_update=True)
     if user is None or not user.is_active:
-        raise NotFound(sessions.SPENT_LINK)
+        raise NotFound(links.SPENT)
     link.used_at = work.moment
     _rename_secret(work, user, passwords.hashed(new.password.get_secret_value()), must_change=False)
     work.actor = sessions.actor_of(user, work.actor)
@@ -188,12 +183,6 @@ def shown(user: User) -> dict[str, Any]:
     return {column.key: audit.plain(getattr(user, column.key)) for column in FIELDS}
 
 
-def last_sign_ins(session: Session) -> dict[int, datetime]:
-    """When each user signed in last."""
-    newest = select(SignedIn.user_id, func.max(SignedIn.created_at)).group_by(SignedIn.user_id)
-    return {row[0]: row[1] for row in session.execute(newest)}
-
-
 def link_address(base_url: str, token: str) -> str:
     """The address of a set-up link. The token stands behind #, which no server ever logs."""
     return f"{base_url}/admin/setup#{token}"
@@ -220,7 +209,7 @@ def first_link(work: Work) -> str | None:
         return None
     for link in work.session.scalars(select(OneTimeLink).where(OneTimeLink.purpose == "first")):
         link.used_at = link.used_at or work.moment
-    return sessions.make_link(work, "first", None)
+    return links.make(work, "first", None)
 
 
 def _made(work: Work, username: str, email: str, role: Role, secret: str | None) -> User:
@@ -257,7 +246,7 @@ def _rename_secret(work: Work, user: User, secret: str | None, *, must_change: b
     user.password_hash, user.must_change_password = secret, must_change
     user.updated_at = work.moment
     sessions.end_all(work, user.id)
-    sessions.end_links(work, user.id)
+    links.end_all(work, user.id)
 
 
 _CAN_ADMINISTER = (

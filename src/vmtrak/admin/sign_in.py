@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from vmtrak.access import Actor
-from vmtrak.accounts import FirstAdmin, NewPassword, Setup, SignIn, sessions, users
+from vmtrak.accounts import FirstAdmin, NewPassword, Setup, SignIn, links, sessions, users
 from vmtrak.admin.base import Field, Panel, Typed, filled, posted, redirect
 from vmtrak.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound
 from vmtrak.fields import parse
@@ -109,10 +109,10 @@ class SignInPages:
         form = await posted(request)
         token = form.get("token", "").strip()
         purpose, username = await self.state.database.reading(
-            sessions.link_of, self.state.database, token
+            links.find, self.state.database, token
         )
         if purpose not in {"first", "setup"}:
-            raise NotFound(sessions.SPENT_LINK)
+            raise NotFound(links.SPENT)
         first = purpose == "first"
         wanted = (_USERNAME, _EMAIL, _PASSWORD) if first else (_PASSWORD,)
         if username:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission, Role
-from vmtrak.accounts import NewUser, User, UserPatch, sessions, users
+from vmtrak.accounts import NewUser, User, UserPatch, links, users
 from vmtrak.admin.base import Field, View, redirect
 from vmtrak.admin.events import told
 from vmtrak.admin.hypervisors import every
@@ -27,7 +27,7 @@ _COLUMNS = (
     Column("is_active", "Active"),
     Column("notify_expiry", "Notices"),
     Column("created_at", "Since"),
-    Column("last_seen_at", "Last signed in"),
+    Column("last_seen_at", "Last seen"),
 )
 
 
@@ -42,9 +42,6 @@ class UserView(View, model=User):
     def table(self, actor: Actor, request: Request) -> dict[str, Any]:
         with self.state.database.read() as session:
             rows = users.every(session, actor)
-            seen = users.last_sign_ins(session)
-        for row in rows:
-            row["last_seen_at"] = audit.plain(seen.get(row["id"]))
         create = {"href": "/admin/user/create", "label": "Add a user"}
         return page_table(request, "user", "Users", every(rows), (), _COLUMNS, create=create)
 
@@ -52,7 +49,6 @@ class UserView(View, model=User):
         with self.state.database.read() as session:
             row = users.get(session, actor, number)
             history = told(session, audit.history(session, "user", number))
-            row["last_seen_at"] = audit.plain(users.last_sign_ins(session).get(number))
         return {
             "title": row["username"],
             "user": row,
@@ -152,6 +148,6 @@ class UserView(View, model=User):
             "title": "Set-up link",
             "username": user.username,
             "link": users.link_address(self.state.base_url, token),
-            "expires_at": iso(now() + sessions.LINK_LIFETIME),
+            "expires_at": iso(now() + links.LIFETIME),
         }
         return await self.panel.render(request, "user_link.html", context)

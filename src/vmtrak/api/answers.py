@@ -116,6 +116,10 @@ class UserAnswer(_Answer):
     is_active: bool
     must_change_password: bool
     notify_expiry: bool
+    sign_in_method: Literal["local", "microsoft"]
+    second_factor_required: bool
+    has_second_factor: bool
+    last_seen_at: datetime | None
     created_at: datetime
     updated_at: datetime
 

@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from vmtrak.access import Permission
 from vmtrak.accounts import NewUser, PasswordReset, UserPatch, users
-from vmtrak.accounts.models import Password
+from vmtrak.accounts.inputs import Password
 from vmtrak.api.answers import Ok, UserAnswer
 from vmtrak.api.base import Call, Endpoint, answer, etag
 

@@ -17,6 +17,8 @@ STATUS = MappingProxyType(
         errors.NotAuthenticated: 401,
         errors.Forbidden: 403,
         errors.SetupRequired: 403,
+        errors.SecondFactorRequired: 403,
+        errors.StepUpRequired: 403,
         errors.NotFound: 404,
         errors.Conflict: 409,
         errors.Stale: 412,

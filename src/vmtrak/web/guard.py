@@ -12,8 +12,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vmtrak.access import Actor
-from vmtrak.accounts import sessions
-from vmtrak.errors import Forbidden, NotAuthenticated, SetupRequired
+from vmtrak.accounts import api_tokens, sessions
+from vmtrak.errors import Forbidden, NotAuthenticated, SecondFactorRequired, SetupRequired
 from vmtrak.logs import bound
 from vmtrak.web.errors import status_of
 from vmtrak.web.state import ACTOR, State
@@ -45,6 +45,9 @@ UNFINISHED = frozenset(
     {"/admin/complete-setup", "/admin/logout", "/api/auth/complete-setup", "/api/auth/logout"}
 )
 """What works for an account that must finish its set-up first."""
+
+UNENROLLED = frozenset({"/admin/logout", "/api/auth/logout", "/api/auth/me"})
+"""What works for an account that must set up its second factor first."""
 
 _PANEL_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -120,11 +123,8 @@ class Guard:
         if actor is None:
             return None if path in OPEN else _to_sign_in(scope, api=api)
         scope[ACTOR] = actor
-        if actor.must_change_password and path not in UNFINISHED | OPEN:
-            if api:
-                raise SetupRequired
-            return RedirectResponse("/admin/complete-setup", 303)
-        return None
+        self._state.presence.note(actor)
+        return _unfinished(actor, path, api=api)
 
     async def _actor(
         self, headers: dict[bytes, bytes], visitor: Actor, *, api: bool
@@ -133,19 +133,31 @@ class Guard:
         database = self._state.database
         if api:
             kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-            if kind.lower() != "bearer" or not token:
-                return None
-            arguments = (database, self._state.rules, token.strip(), visitor)
-            if database.sqlite:
-                # A look-up by primary key in a local file is cheaper than handing it to a thread.
-                return sessions.by_access_token(*arguments)
-            return await database.reading(sessions.by_access_token, *arguments)
-        token = cookie(headers.get(b"cookie", b"").decode("latin-1"), PANEL_COOKIE) or ""
+            token = token.strip() if kind.lower() == "bearer" else ""
+            scripts = token.startswith(api_tokens.PREFIX)
+            look_up = api_tokens.by_token if scripts else sessions.by_access_token
+        else:
+            token = cookie(headers.get(b"cookie", b"").decode("latin-1"), PANEL_COOKIE) or ""
+            look_up = sessions.by_cookie
         if not token:
             return None
         if database.sqlite:
-            return sessions.by_cookie(database, token, visitor)
-        return await database.reading(sessions.by_cookie, database, token, visitor)
+            # A look-up by key in a local file is cheaper than handing it to a thread.
+            return look_up(database, self._state.rules, token, visitor)
+        return await database.reading(look_up, database, self._state.rules, token, visitor)
+
+
+def _unfinished(actor: Actor, path: str, *, api: bool) -> Response | None:
+    """Where an account goes that has something to finish before anything else works."""
+    if actor.must_change_password and path not in UNFINISHED | OPEN:
+        if api:
+            raise SetupRequired
+        return RedirectResponse("/admin/complete-setup", 303)
+    if actor.must_enrol and path not in UNENROLLED | UNFINISHED | OPEN:
+        if api:
+            raise SecondFactorRequired
+        return RedirectResponse("/admin/account/second-factor", 303)
+    return None
 
 
 _READ = frozenset({b"authorization", b"cookie", b"origin", b"sec-fetch-site", b"host"})

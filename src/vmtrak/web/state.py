@@ -1,15 +1,16 @@
 """What the composition root gives to both doors."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from starlette.requests import Request
 
 from vmtrak.access import Actor
-from vmtrak.accounts.sessions import TokenRules
+from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.db import Database
 from vmtrak.reachability import Prober
+from vmtrak.web.presence import Presence
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,12 @@ class State:
     """`today` is the date in the zone of the settings."""
 
     database: Database
-    rules: TokenRules
+    rules: SessionRules
     prober: Prober
     today: Callable[[], date]
     secure_cookies: bool
     base_url: str
+    presence: Presence = field(default_factory=Presence)
 
 
 ACTOR = "vmtrak.actor"
