@@ -42,7 +42,9 @@ def test_a_new_user_must_change_the_password_first(door: Door, database: Databas
     assert user.password_hash
     assert user.password_hash.startswith("$argon2id$")
     action, detail = ("user.create", {k: v for k, v in NEW.items() if k != "password"})
-    flags = {"is_active": True, "must_change_password": True, "notify_expiry": False}
+    flags = {"is_active": True, "must_change_password": True, "sign_in_method": "local"}
+    unset = ("notify_expiry", "awaits_email", "is_guest", "second_factor_required")
+    flags |= dict.fromkeys((*unset, "has_second_factor"), False)
     assert last_detail(database) == (action, {**detail, **flags})
 
 

@@ -52,16 +52,23 @@ def _given(value: object) -> object:
 Username = Annotated[str, BeforeValidator(_username), Required(128)]
 GivenRole = Annotated[Role, BeforeValidator(_given)]
 GivenFlag = Annotated[bool, BeforeValidator(_given)]
+Subject = Annotated[str | None, Text(256)]
+"""What the provider calls a person for good: `oid` at Entra ID, `sub` elsewhere."""
 
 
 class NewUser(Input):
-    """A user to be added; who has no password gets a one-time set-up link."""
+    """A user to be added; who has no password gets a one-time set-up link.
+
+    Who awaits the first sign-in over the provider needs neither.
+    """
 
     username: Username
     email: RequiredEmail
     role: GivenRole
     department: Annotated[str | None, Text(128)] = None
     password: Password | None = None
+    awaits_subject: Subject = None
+    awaits_email: GivenFlag = False
 
 
 class UserPatch(Input):
@@ -72,6 +79,8 @@ class UserPatch(Input):
     department: Annotated[str | None, Text(128)] = None
     is_active: GivenFlag = True
     notify_expiry: GivenFlag = False
+    awaits_subject: Subject = None
+    awaits_email: GivenFlag = False
 
 
 class FirstAdmin(Input):

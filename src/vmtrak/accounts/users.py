@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission, Role
 from vmtrak.accounts import links, passwords, sessions
 from vmtrak.accounts.inputs import FirstAdmin, NewPassword, NewUser, Setup, UserPatch
-from vmtrak.accounts.models import OneTimeLink, User
+from vmtrak.accounts.models import Identity, OneTimeLink, User
 from vmtrak.audit import Action
 from vmtrak.db import AnySelect, Seen, Work
 from vmtrak.errors import Conflict, Forbidden, Invalid, NotFound, Stale
@@ -36,6 +36,9 @@ FIELDS = tuple(
         "must_change_password",
         "notify_expiry",
         "sign_in_method",
+        "awaits_subject",
+        "awaits_email",
+        "is_guest",
         "second_factor_required",
         "has_second_factor",
         "last_seen_at",
@@ -51,6 +54,8 @@ def add(work: Work, new: NewUser) -> User:
     secret = new.password.get_secret_value() if new.password else None
     user = _made(work, new.username, new.email, new.role, secret)
     user.department = new.department
+    user.awaits_subject, user.awaits_email = new.awaits_subject, new.awaits_email
+    _refuse_second_claim(work, user)
     work.flush(_CONFLICTS)
     _record(work, Action.USER_CREATE, user, audit.snapshot(user))
     return user
@@ -82,6 +87,7 @@ def change(work: Work, user_id: int, patch: UserPatch, seen: Seen = None) -> Use
     if not detail:
         return user
     _keep_an_admin(work, user)
+    _refuse_second_claim(work, user)
     user.updated_at = work.moment
     user.derive()
     if not user.is_active:
@@ -102,7 +108,7 @@ def reset_password(work: Work, user_id: int, password: str) -> User:
     """Give a password that must be changed at the next sign-in; ends the sessions."""
     user = _locked(work, user_id, None)
     _rename_secret(work, user, passwords.hashed(password), must_change=True)
-    _record(work, Action.PASSWORD_RESET, user)
+    _record(work, Action.PASSWORD_RESET, user, _switched(user))
     return user
 
 
@@ -114,7 +120,7 @@ def reset_link(work: Work, user_id: int) -> tuple[User, str]:
         raise Conflict(message)
     _rename_secret(work, user, None, must_change=True)
     token = links.make(work, "setup", user.id)
-    _record(work, Action.PASSWORD_RESET, user)
+    _record(work, Action.PASSWORD_RESET, user, _switched(user))
     return user, token
 
 
@@ -221,6 +227,7 @@ def _made(work: Work, username: str, email: str, role: Role, secret: str | None)
         is_active=True,
         must_change_password=True,
         notify_expiry=False,
+        sign_in_method="local",
         created_at=work.moment,
         updated_at=work.moment,
     )
@@ -243,7 +250,11 @@ def _locked(work: Work, user_id: int, seen: Seen) -> User:
 
 
 def _rename_secret(work: Work, user: User, secret: str | None, *, must_change: bool) -> None:
+    """Give or take the password; who signed in over the provider no longer does."""
     user.password_hash, user.must_change_password = secret, must_change
+    user.sign_in_method, user.is_guest = "local", False
+    user.awaits_subject, user.awaits_email = None, False
+    work.session.execute(delete(Identity).where(Identity.user_id == user.id))
     user.updated_at = work.moment
     sessions.end_all(work, user.id)
     links.end_all(work, user.id)
@@ -252,9 +263,35 @@ def _rename_secret(work: Work, user: User, secret: str | None, *, must_change: b
 _CAN_ADMINISTER = (
     User.role == Role.ADMIN,
     User.is_active,
-    User.password_hash.is_not(None),
+    User.password_hash.is_not(None) | (User.sign_in_method != "local"),
 )
-"""Who has no password yet cannot help anybody."""
+"""Who can sign in neither with a password nor over the provider cannot help anybody."""
+
+
+def _refuse_second_claim(work: Work, user: User) -> None:
+    """Nobody awaits a sign-in that is theirs already or that another account awaits."""
+    if user.awaits_subject is None and not user.awaits_email:
+        return
+    name = "awaits_email" if user.awaits_email else "awaits_subject"
+    if user.sign_in_method != "local":
+        message = "This account signs in over the provider already."
+        raise Conflict(message, field=name)
+    if user.awaits_subject is None:
+        return
+    with work.session.no_autoflush:
+        same = select(User.id).where(
+            User.awaits_subject == user.awaits_subject, User.id.is_distinct_from(user.id)
+        )
+        claimed = select(Identity.id).where(Identity.subject == user.awaits_subject)
+        if work.session.scalar(same.limit(1)) or work.session.scalar(claimed.limit(1)):
+            message = "Another account has this identifier."
+            raise Conflict(message, field="awaits_subject")
+
+
+def _switched(user: User) -> dict[str, Any]:
+    """What a reset says beside that it happened: that the person no longer uses the provider."""
+    changed = audit.difference(user)
+    return {name: changed[name] for name in changed.keys() & {"sign_in_method"}}
 
 
 def _lock_admins(work: Work) -> None:

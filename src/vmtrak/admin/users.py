@@ -93,11 +93,26 @@ class UserView(View, model=User):
             suggest=SUGGEST + "department",
             help="Role read sees the VMs of the department",
         )
+        awaits_email = Field(
+            "awaits_email",
+            "Signs in over the provider, recognised once by the e-mail address",
+            "checkbox",
+            help="For who signs in with Microsoft: the first sign-in claims this account",
+        )
+        awaits_subject = Field(
+            "awaits_subject",
+            "Or recognised once by this object id",
+            maxlength=256,
+            mono=True,
+            autocomplete="off",
+            help="The exact oid in Entra ID, sub elsewhere",
+        )
         active = Field("is_active", "Active", "checkbox")
         notices = Field("notify_expiry", "Gets expiry notices", "checkbox")
         account = [name, email, password] if new else [email]
         access = [role, department] if new else [role, department, active, notices]
-        return [("Account", account), ("Access", access)]
+        provider = [awaits_email, awaits_subject]
+        return [("Account", account), ("Access", access), ("Sign-in over the provider", provider)]
 
     def changed_since(self, number: int, steps: int) -> list[dict[str, Any]]:
         with self.state.database.read() as session:
@@ -135,8 +150,9 @@ class UserView(View, model=User):
         return await self._link_page(request, inputs.number(request.path_params["pk"]))
 
     async def made(self, request: Request, number: int) -> Response | None:
-        """Who was added without a password needs a link to set one."""
-        if (await request.form()).get("password"):
+        """Who was added without a password needs a link to set one, or awaits the provider."""
+        form = await request.form()
+        if any(form.get(name) for name in ("password", "awaits_email", "awaits_subject")):
             return None
         return await self._link_page(request, number)
 

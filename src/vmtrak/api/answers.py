@@ -117,6 +117,9 @@ class UserAnswer(_Answer):
     must_change_password: bool
     notify_expiry: bool
     sign_in_method: Literal["local", "microsoft"]
+    awaits_subject: str | None
+    awaits_email: bool
+    is_guest: bool
     second_factor_required: bool
     has_second_factor: bool
     last_seen_at: datetime | None
