@@ -40,6 +40,8 @@ PAGES = (
     "/admin/user/list",
     "/admin/user/details/1",
     "/admin/user/create",
+    "/admin/token/list",
+    "/admin/token/create",
     "/admin/audit/list",
     "/admin/audit/details/1",
     "/admin/trash/list",

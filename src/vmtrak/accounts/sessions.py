@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, String, Table, bindparam, select, update
+from sqlalchemy import BigInteger, ColumnElement, String, Table, bindparam, or_, select, update
+from sqlalchemy.orm import Session
 
 from vmtrak import audit
-from vmtrak.access import Actor, Role, Scope, permissions
-from vmtrak.accounts import access_tokens, links
+from vmtrak.access import Actor, Permission, Role, Scope, permissions
+from vmtrak.accounts import access_tokens, links, user_agents
 from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.accounts.models import RefreshToken, SignedIn, User, digest
 from vmtrak.audit import Action
@@ -22,6 +23,9 @@ PANEL_LIFETIME = timedelta(days=7)
 PANEL_IDLE = timedelta(hours=8)
 REUSE_GRACE = timedelta(seconds=10)
 """Several tabs may present one refresh token at the same moment; later it is theft."""
+
+REFRESH_LIFETIMES = 4
+"""A session of the REST interface ends after so many lifetimes of a refresh token, used or not."""
 
 WRONG = "The user name or the password is wrong."
 
@@ -179,7 +183,7 @@ def candidate(database: Database, username: str) -> tuple[int, str | None] | Non
     return None if found is None else (found.id, found.password_hash)
 
 
-def sign_in_failed(work: Work, username: str) -> None:
+def sign_in_failed(work: Work, username: str, detail: Mapping[str, Any] | None = None) -> None:
     """Record a failed sign-in, under the name that was tried if it is anybody's.
 
     Passwords get typed into the name field; what is no name does not reach the trail.
@@ -188,7 +192,7 @@ def sign_in_failed(work: Work, username: str) -> None:
     if username.isprintable():
         tried = select(User.username).where(User.username_key == fold(username.strip()))
         name = work.session.scalar(tried)
-    audit.record(work, Action.LOGIN_FAILED, entity_type="auth", entity_name=name)
+    audit.record(work, Action.LOGIN_FAILED, entity_type="auth", entity_name=name, detail=detail)
 
 
 def _shortened(text: str) -> str:
@@ -198,7 +202,12 @@ def _shortened(text: str) -> str:
 def sign_in_panel(
     work: Work, user_id: int, user_agent: str | None, proof: Proof | None = None
 ) -> str:
-    """Start a panel session; returns the token for its cookie."""
+    """Start a panel session; returns the token for its cookie.
+
+    The browser's session of before ends: nobody goes on in one that somebody else gave them.
+    """
+    if work.actor.session_id is not None:
+        sign_out(work)
     token = secrets.token_urlsafe(32)
     session = _started(work, "panel", user_agent, proof)
     session.token_hash, session.expires_at = digest(token), work.moment + PANEL_LIFETIME
@@ -216,7 +225,7 @@ def sign_in_api(
     """Start a session of the REST interface; returns its first tokens."""
     session = _started(work, "api", user_agent, proof)
     session.token_hash = digest(secrets.token_urlsafe(32))
-    session.expires_at = work.moment + rules.refresh
+    session.expires_at = _end_of(session, rules, work.moment)
     _admit(work, user_id, session)
     return _tokens(work, session, rules)
 
@@ -237,8 +246,9 @@ def refresh(work: Work, token: str, rules: SessionRules) -> Tokens | None:
     if found is None:
         raise NotAuthenticated
     link, session, user = found
-    alive = session.ended_at is None and session.expires_at > work.moment and user.is_active
-    if not alive or link.expires_at <= work.moment:
+    expires = _end_of(session, rules, work.moment)
+    alive = session.ended_at is None and user.is_active
+    if not alive or min(session.expires_at, link.expires_at, expires) <= work.moment:
         raise NotAuthenticated
     work.actor = actor_of(user, work.actor, session.id)
     if link.used_at is not None and work.moment - link.used_at > REUSE_GRACE:
@@ -246,8 +256,24 @@ def refresh(work: Work, token: str, rules: SessionRules) -> Tokens | None:
         audit.record(work, Action.REFRESH_REUSE, entity_type="auth", entity_id=user.id)
         return None
     link.used_at = link.used_at or work.moment
-    session.expires_at = work.moment + rules.refresh
+    session.expires_at = expires
+    session.last_seen_at, session.last_ip_address = work.moment, work.actor.ip_address
     return _tokens(work, session, rules)
+
+
+def renew_panel(work: Work) -> str:
+    """Go on in a new panel session; returns the token for its cookie.
+
+    For somebody who has just proved who they are again: whoever held the old cookie is out.
+    """
+    token = secrets.token_urlsafe(32)
+    _successor(work, token)
+    return token
+
+
+def renew_api(work: Work, rules: SessionRules) -> Tokens:
+    """Go on in a new session of the REST interface, as `renew_panel` does at the panel."""
+    return _tokens(work, _successor(work, secrets.token_urlsafe(32)), rules)
 
 
 def sign_out(work: Work) -> None:
@@ -278,6 +304,82 @@ def end_all(work: Work, user_id: int, keep: int | None = None) -> None:
     work.session.execute(
         living.values(ended_at=work.moment), execution_options={"synchronize_session": False}
     )
+
+
+def of(session: Session, actor: Actor, user_id: int) -> list[dict[str, Any]]:
+    """A user's sessions that work right now, the one last seen first."""
+    actor.require(Permission.ACCOUNT if user_id == actor.user_id else Permission.USERS)
+    found = session.scalars(
+        select(SignedIn)
+        .where(*_working(user_id, now()))
+        .order_by(SignedIn.last_seen_at.desc(), SignedIn.id.desc())
+    )
+    return [_shown(each, actor) for each in found]
+
+
+def count(work: Work, user_id: int) -> int:
+    """How many of a user's sessions work right now."""
+    return len(
+        work.session.scalars(select(SignedIn.id).where(*_working(user_id, work.moment))).all()
+    )
+
+
+def end(work: Work, session_id: int) -> None:
+    """End one of one's own sessions; raises `NotFound` for one that does not work (any more)."""
+    work.actor.require(Permission.ACCOUNT)
+    found = work.session.scalar(
+        select(SignedIn)
+        .where(SignedIn.id == session_id, *_working(work.actor.user_id, work.moment))
+        .with_for_update()
+    )
+    if found is None:
+        raise NotFound
+    found.ended_at = work.moment
+    _record_end(work, {"device": user_agents.told(found.user_agent), "sessions": 1})
+
+
+def end_others(work: Work) -> int:
+    """End one's own sessions but the present one; returns how many these were."""
+    work.actor.require(Permission.ACCOUNT)
+    user_id, present = work.actor.user_id, work.actor.session_id
+    found = select(SignedIn.id).where(*_working(user_id, work.moment), SignedIn.id != present)
+    number = len(work.session.scalars(found).all())
+    if user_id is not None and number:
+        end_all(work, user_id, keep=present)
+        _record_end(work, {"sessions": number})
+    return number
+
+
+def _record_end(work: Work, detail: Mapping[str, Any]) -> None:
+    actor = work.actor
+    audit.record(
+        work,
+        Action.SESSIONS_ENDED,
+        entity_type="auth",
+        entity_id=actor.user_id,
+        entity_name=actor.username,
+        detail=detail,
+    )
+
+
+def _working(user_id: int | None, moment: datetime) -> tuple[ColumnElement[bool], ...]:
+    """The condition under which a user's session still opens its door."""
+    return (
+        SignedIn.user_id == user_id,
+        SignedIn.ended_at.is_(None),
+        SignedIn.expires_at > moment,
+        or_(SignedIn.kind != "panel", SignedIn.last_seen_at > moment - PANEL_IDLE),
+    )
+
+
+def _shown(session: SignedIn, actor: Actor) -> dict[str, Any]:
+    columns = ("id", "kind", "method", "ip_address", "last_ip_address")
+    times = ("created_at", "last_seen_at", "expires_at")
+    return {
+        **{name: audit.plain(getattr(session, name)) for name in (*columns, *times)},
+        "device": user_agents.told(session.user_agent),
+        "current": session.id == actor.session_id,
+    }
 
 
 def sign_in_by_link(work: Work, token: str, user_agent: str | None) -> str:
@@ -333,16 +435,51 @@ def _admit(work: Work, user_id: int, session: SignedIn) -> None:
     )
 
 
+def _end_of(session: SignedIn, rules: SessionRules, moment: datetime) -> datetime:
+    """When a session of the REST interface ends that is used now and not again."""
+    return min(moment + rules.refresh, session.created_at + REFRESH_LIFETIMES * rules.refresh)
+
+
+def _successor(work: Work, token: str) -> SignedIn:
+    """The session that takes the place of the actor's, with its sign-in and its last moment."""
+    old = work.session.get_one(SignedIn, work.actor.session_id, with_for_update=True)
+    if old.ended_at is not None:
+        raise NotAuthenticated
+    old.ended_at = work.moment
+    new = SignedIn(
+        **{name: getattr(old, name) for name in _INHERITED},
+        token_hash=digest(token),
+        last_seen_at=work.moment,
+        last_ip_address=work.actor.ip_address,
+        proved_at=work.moment,
+    )
+    work.session.add(new)
+    work.flush()
+    work.actor = replace(work.actor, session_id=new.id, proved_at=work.moment)
+    return new
+
+
+_INHERITED = (
+    "user_id",
+    "kind",
+    "created_at",
+    "expires_at",
+    "ip_address",
+    "user_agent",
+    "method",
+    "provider_sid",
+)
+
+
 def _tokens(work: Work, session: SignedIn, rules: SessionRules) -> Tokens:
     token = secrets.token_urlsafe(32)
-    expires = work.moment + rules.refresh
     work.session.add(
         RefreshToken(
             session_id=session.id,
             token_hash=digest(token),
             created_at=work.moment,
-            expires_at=expires,
+            expires_at=session.expires_at,
         )
     )
     access = access_tokens.issue(session, rules, work.moment)
-    return Tokens(access, token, int(rules.refresh.total_seconds()))
+    return Tokens(access, token, int((session.expires_at - work.moment).total_seconds()))

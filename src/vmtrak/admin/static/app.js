@@ -234,6 +234,249 @@ const bulk = () => {
   show();
 };
 
+// Signing in in place: a session may end while somebody types. A form is sent, and a request
+// repeated, once the person whose page this is has signed in again, here or in another tab.
+
+const json = { Accept: "application/json" };
+
+const whatIsMissing = async (person) => {
+  const answer = await fetch(`/admin/session?person=${person}`, { headers: json });
+  return [401, 403, 409].includes(answer.status) ? answer.json() : null;
+};
+
+const unfinished = {
+  setup_required: "Your account has to be set up first: do that in another tab, then come back.",
+  second_factor_required: "Your account needs a second factor first: set it up in another tab, then come back.",
+};
+
+const signInDialog = (template, problem) => {
+  const dialog = template.content.firstElementChild.cloneNode(true);
+  const form = find("form", dialog);
+  const code = find("[data-code]", dialog);
+  const notice = find(".notice", dialog);
+  const { person } = dialog.dataset;
+  let done = null;
+
+  const say = (text) => {
+    find("p", notice).textContent = text;
+    notice.hidden = !text;
+  };
+
+  const tell = (missing) => {
+    const why = find("#sign-in-why", dialog);
+    const first = missing.status === 403 ? unfinished[missing.detail] ?? missing.detail : "";
+    const other = missing.status === 409 ? `${missing.detail} ` : "";
+    why.textContent = first || `${other}${why.dataset.default}`;
+    find("[data-other-tab]", dialog).hidden = !first;
+    if (form) {
+      form.hidden = Boolean(first);
+    }
+  };
+
+  const goOn = async () => {
+    const missing = await whatIsMissing(person);
+    if (missing) {
+      tell(missing);
+    } else {
+      done = true;
+      dialog.close();
+    }
+  };
+
+  const askForCode = () => {
+    const input = find("input", code);
+    code.hidden = false;
+    input.disabled = false;
+    input.required = true;
+    input.focus();
+  };
+
+  const refused = (refusal) => {
+    if (refusal.detail === "second_factor_required") {
+      say("");
+      askForCode();
+      return;
+    }
+    say(refusal.detail);
+    const input = code.hidden ? find("[name=password]", form) : find("input", code);
+    input.focus();
+    input.select();
+  };
+
+  const send = async () => {
+    const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), headers: json });
+    if (answer.ok) {
+      await goOn();
+    } else {
+      refused(await answer.json());
+    }
+  };
+
+  form?.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = find(".primary", form);
+    button.disabled = true;
+    try {
+      await send();
+    } catch {
+      say("VMTrak does not answer. Try again in a moment.");
+    }
+    button.disabled = false;
+  });
+  const look = () => {
+    goOn().catch(() => say("VMTrak does not answer. Try again in a moment."));
+  };
+  window.addEventListener("focus", look);
+  find("[data-cancel]", dialog).addEventListener("click", () => dialog.close());
+  unmasking(dialog);
+  tell(problem);
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      window.removeEventListener("focus", look);
+      dialog.remove();
+      resolve(done);
+    });
+  });
+};
+
+// Whether the person is signed in (again); null if they would not.
+let signingIn = null;
+
+const signInAgain = (problem) => {
+  signingIn ??= signInDialog(find("#sign-in"), problem).finally(() => {
+    signingIn = null;
+  });
+  return signingIn;
+};
+
+// Proving in place: what needs a fresh proof of identity asks for it where the person is. The
+// page that does the same without a script lends its form.
+
+const proveDialog = async () => {
+  const answer = await fetch("/admin/account/prove");
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const dialog = make("dialog", { className: "sign-in" });
+  const notice = make("div", { className: "notice error", hidden: true });
+  const form = find("form", page);
+  const cancel = make("button", { type: "button", className: "button" }, "Cancel");
+  let done = null;
+  dialog.setAttribute("aria-labelledby", "prove-title");
+  notice.setAttribute("role", "alert");
+  notice.append(make("p"));
+  dialog.append(make("h2", { id: "prove-title" }, find("h1", page).textContent), find("#why", page), notice);
+  dialog.append(form ?? find("a.primary", page).parentElement, cancel);
+  for (const link of all("a.primary", dialog)) {
+    link.search = new URLSearchParams({ purpose: "prove", next: location.pathname + location.search });
+  }
+
+  const send = async () => {
+    const body = new URLSearchParams(new FormData(form));
+    const sent = await fetch(form.action, { method: "POST", body, headers: json });
+    if (sent.ok) {
+      done = true;
+      dialog.close();
+      return "";
+    }
+    const { detail, details } = await sent.json();
+    const input = find("[required]", form);
+    input.focus();
+    input.select();
+    return details ? `${input.labels[0].textContent} ${Object.values(details).flat().join(", ")}.` : detail;
+  };
+
+  form?.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = find(".primary", form);
+    button.disabled = true;
+    const words = await send().catch(() => "VMTrak does not answer. Try again in a moment.");
+    find("p", notice).textContent = words;
+    notice.hidden = !words;
+    button.disabled = false;
+  });
+  cancel.addEventListener("click", () => dialog.close());
+  unmasking(dialog);
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(done);
+    });
+  });
+};
+
+const askServer = async (address, options = {}) => {
+  const answer = await fetch(address, { headers: json, ...options });
+  if (answer.status === 401 && find("#sign-in") && (await signInAgain(await answer.json()))) {
+    return askServer(address, options);
+  }
+  if (answer.status === 403) {
+    const { detail } = await answer.clone().json();
+    if (detail === "step_up_required" && (await proveDialog())) {
+      return askServer(address, options);
+    }
+  }
+  return answer;
+};
+
+// A form that needs a fresh proof is sent once there is one.
+const proved = async (form) => {
+  try {
+    return !("prove" in form.dataset) || (await askServer("/admin/account/proof")).ok;
+  } catch {
+    // The server is away. The browser says so better, when it sends the form.
+    return true;
+  }
+};
+
+const stillSignedIn = async (person) => {
+  try {
+    const problem = await whatIsMissing(person);
+    return problem === null || (await signInAgain(problem));
+  } catch {
+    // The server is away. The browser says so better, when it sends the form.
+    return true;
+  }
+};
+
+const signedInFirst = () => {
+  const template = find("#sign-in");
+  const asking = new WeakSet();
+  const passed = new WeakSet();
+  if (!template) {
+    return;
+  }
+  const { person } = template.content.firstElementChild.dataset;
+  const sendLater = async (form, submitter) => {
+    asking.add(form);
+    if ((await stillSignedIn(person)) && (await proved(form))) {
+      passed.add(form);
+      form.requestSubmit(submitter);
+      passed.delete(form);
+    }
+    asking.delete(form);
+  };
+  // Before everything else that listens: for them the form is submitted once it really is.
+  document.addEventListener(
+    "submit",
+    (event) => {
+      const form = event.target;
+      const own = form.method === "post" && !("anytime" in form.dataset) && !form.closest(".sign-in");
+      if (!own || passed.delete(form)) {
+        return;
+      }
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      if (!asking.has(form)) {
+        sendLater(form, event.submitter);
+      }
+    },
+    { capture: true },
+  );
+};
+
 // Reachability: at most 50 at a time, asked once the page stands.
 
 const reachWords = { online: "answers", offline: "not reached", unknown: "reachability not known" };
@@ -253,7 +496,7 @@ const askReach = async (marks) => {
   const ids = marks.map((mark) => mark.dataset.reach).join(",");
   let states = {};
   try {
-    const answer = await fetch(`/admin/vm/reachability?ids=${ids}`);
+    const answer = await askServer(`/admin/vm/reachability?ids=${ids}`);
     states = answer.ok ? await answer.json() : {};
   } catch {
     // The server is away; nothing is known then.
@@ -338,7 +581,7 @@ const combobox = (holder) => {
     const address = new URL(holder.dataset.suggest, location.href);
     address.searchParams.set("term", input.value);
     try {
-      const answer = await fetch(address, { signal });
+      const answer = await askServer(address, { signal });
       const { results = [] } = answer.ok ? await answer.json() : {};
       if (!signal.aborted && document.activeElement === input) {
         show(results.filter((text) => text !== input.value));
@@ -352,7 +595,12 @@ const combobox = (holder) => {
     clearTimeout(timer);
     timer = setTimeout(ask, 120);
   });
-  input.addEventListener("blur", close);
+  input.addEventListener("blur", () => {
+    // A dialog to sign in borrows the focus and gives it back.
+    if (!find(".sign-in[open]")) {
+      close();
+    }
+  });
   input.addEventListener("keydown", (event) => {
     const open = !list.hidden;
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
@@ -481,8 +729,20 @@ const sendOnce = () => {
   });
 };
 
-const unmasking = () => {
-  for (const button of all("[data-unmask]")) {
+// A page that shows a secret once is not shown again out of the browser's memory.
+
+const once = () => {
+  if (find("[data-once]")) {
+    window.addEventListener("pageshow", (event) => {
+      if (event.persisted) {
+        location.reload();
+      }
+    });
+  }
+};
+
+const unmasking = (within = document) => {
+  for (const button of all("[data-unmask]", within)) {
     button.addEventListener("click", () => {
       const input = document.getElementById(button.dataset.unmask);
       const shown = input.type === "password";
@@ -528,10 +788,12 @@ hotkey();
 finder();
 bulk();
 all("[data-suggest]").forEach(combobox);
+signedInFirst();
 confirmations();
 copying();
 all("[data-guard]").forEach(guard);
 sendOnce();
+once();
 unmasking();
 token();
 find("[data-focus]")?.focus();
