@@ -4,13 +4,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission, Role
-from vmtrak.accounts import links, passwords, sessions
-from vmtrak.accounts.inputs import FirstAdmin, NewPassword, NewUser, Setup, UserPatch
+from vmtrak.accounts import administrators, api_tokens, limits, links, passwords, sessions
+from vmtrak.accounts.inputs import (
+    FirstAdmin,
+    NewPassword,
+    NewUser,
+    PasswordChange,
+    Setup,
+    UserPatch,
+)
 from vmtrak.accounts.models import Identity, OneTimeLink, User
 from vmtrak.audit import Action
 from vmtrak.db import AnySelect, Seen, Work
@@ -23,6 +30,9 @@ _CONFLICTS = MappingProxyType(
         "uq_users_email_key": Conflict("Another user has this e-mail address.", field="email"),
     }
 )
+
+NOT_PRESENT = "is not your present password"
+KEPT_ELSEWHERE = "Your password is kept by the provider that you sign in with."
 
 FIELDS = tuple(
     getattr(User, name)
@@ -79,7 +89,7 @@ def change(work: Work, user_id: int, patch: UserPatch, seen: Seen = None) -> Use
     values = given(patch)
     work.actor.require(Permission.USERS)
     if values.keys() & {"role", "is_active"}:
-        _lock_admins(work)
+        administrators.lock(work)
     user = _locked(work, user_id, seen)
     for name, value in values.items():
         setattr(user, name, value)
@@ -93,6 +103,7 @@ def change(work: Work, user_id: int, patch: UserPatch, seen: Seen = None) -> Use
     if not user.is_active:
         sessions.end_all(work, user.id)
         links.end_all(work, user.id)
+        api_tokens.revoke_all(work, user.id)
     work.flush(_CONFLICTS)
     ended = "is_active" in detail and not user.is_active
     _record(work, Action.USER_DEACTIVATE if ended else Action.USER_UPDATE, user, detail)
@@ -107,7 +118,8 @@ def deactivate(work: Work, user_id: int, seen: Seen = None) -> User:
 def reset_password(work: Work, user_id: int, password: str) -> User:
     """Give a password that must be changed at the next sign-in; ends the sessions."""
     user = _locked(work, user_id, None)
-    _rename_secret(work, user, passwords.hashed(password), must_change=True)
+    secret = passwords.chosen(password, user.username, user.email, field="new_password")
+    _rename_secret(work, user, secret, must_change=True)
     _record(work, Action.PASSWORD_RESET, user, _switched(user))
     return user
 
@@ -131,7 +143,8 @@ def set_up(work: Work, token: str, new: NewPassword) -> User:
     if user is None or not user.is_active:
         raise NotFound(links.SPENT)
     link.used_at = work.moment
-    _rename_secret(work, user, passwords.hashed(new.password.get_secret_value()), must_change=False)
+    secret = passwords.chosen(new.password.get_secret_value(), user.username, user.email)
+    _rename_secret(work, user, secret, must_change=False)
     work.actor = sessions.actor_of(user, work.actor)
     _record(work, Action.SETUP_COMPLETED, user)
     return user
@@ -142,6 +155,7 @@ def complete_setup(work: Work, setup: Setup) -> User:
 
     Who sees only some VMs keeps the address that an administrator gave: it says which are theirs.
     """
+    work.actor.require(Permission.ACCOUNT)
     user = work.session.get(User, work.actor.user_id, with_for_update=True)
     if user is None or not user.must_change_password:
         raise Forbidden
@@ -153,12 +167,46 @@ def complete_setup(work: Work, setup: Setup) -> User:
     user.email = setup.email
     detail = audit.difference(user)
     user.derive()
-    user.password_hash, user.must_change_password = passwords.hashed(secret), False
+    user.password_hash = passwords.chosen(secret, user.username, user.email)
+    user.must_change_password = False
     user.updated_at = work.moment
     sessions.end_all(work, user.id, keep=work.actor.session_id)
+    limits.forget(work, user.id)
     work.flush(_CONFLICTS)
     _record(work, Action.SETUP_COMPLETED, user, detail)
     return user
+
+
+def change_password(work: Work, change: PasswordChange, checked: str | None) -> User:
+    """Change one's own password; every other session and every link ends.
+
+    The caller has found the present password right by the hash `checked`, and counted the tries.
+    """
+    work.actor.require(Permission.ACCOUNT)
+    user = work.session.get(User, work.actor.user_id, with_for_update=True)
+    if user is None or user.sign_in_method != "local":
+        raise Forbidden(KEPT_ELSEWHERE)
+    if not passwords.settle(work, user.id, change.current_password, checked or "", None):
+        raise Invalid({"current_password": [NOT_PRESENT]})
+    user.password_hash = passwords.chosen(
+        change.new_password.get_secret_value(), user.username, user.email, field="new_password"
+    )
+    user.updated_at = work.moment
+    sessions.end_all(work, user.id, keep=work.actor.session_id)
+    links.end_all(work, user.id)
+    limits.forget(work, user.id)
+    _record(work, Action.PASSWORD_CHANGED, user)
+    return user
+
+
+def end_sessions(work: Work, user_id: int) -> int:
+    """End all sessions of a user; returns how many these were."""
+    user = _locked(work, user_id, None)
+    number = sessions.count(work, user.id)
+    if number:
+        sessions.end_all(work, user.id)
+        _record(work, Action.SESSIONS_ENDED, user, {"sessions": number})
+    return number
 
 
 def listed(actor: Actor) -> AnySelect:
@@ -206,7 +254,7 @@ def has_admin(session: Session) -> bool:
 
 def can_administer(session: Session) -> bool:
     """Whether there is an administrator who can sign in."""
-    return session.scalar(select(User.id).where(*_CAN_ADMINISTER).limit(1)) is not None
+    return administrators.any_can(session)
 
 
 def first_link(work: Work) -> str | None:
@@ -223,7 +271,7 @@ def _made(work: Work, username: str, email: str, role: Role, secret: str | None)
         username=username,
         email=email,
         role=role,
-        password_hash=passwords.hashed(secret) if secret else None,
+        password_hash=passwords.chosen(secret, username, email) if secret else None,
         is_active=True,
         must_change_password=True,
         notify_expiry=False,
@@ -258,14 +306,7 @@ def _rename_secret(work: Work, user: User, secret: str | None, *, must_change: b
     user.updated_at = work.moment
     sessions.end_all(work, user.id)
     links.end_all(work, user.id)
-
-
-_CAN_ADMINISTER = (
-    User.role == Role.ADMIN,
-    User.is_active,
-    User.password_hash.is_not(None) | (User.sign_in_method != "local"),
-)
-"""Who can sign in neither with a password nor over the provider cannot help anybody."""
+    limits.forget(work, user.id)
 
 
 def _refuse_second_claim(work: Work, user: User) -> None:
@@ -294,17 +335,10 @@ def _switched(user: User) -> dict[str, Any]:
     return {name: changed[name] for name in changed.keys() & {"sign_in_method"}}
 
 
-def _lock_admins(work: Work) -> None:
-    """Two admins who demote each other at once do it one after the other."""
-    admins = select(User.id).where(User.role == Role.ADMIN, User.is_active)
-    work.session.execute(admins.order_by(User.id).with_for_update())
-
-
 def _keep_an_admin(work: Work, user: User) -> None:
     if user.role == Role.ADMIN and user.is_active:
         return
-    others = select(func.count()).where(*_CAN_ADMINISTER, User.id != user.id)
-    if not work.session.scalar(others):
+    if not administrators.others(work, user.id):
         message = "The last active admin stays admin and active."
         raise Conflict(message)
 

@@ -1,6 +1,6 @@
 """Users in the panel."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqladmin import expose
@@ -9,7 +9,20 @@ from starlette.responses import Response
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission, Role
-from vmtrak.accounts import NewUser, User, UserPatch, links, users
+from vmtrak.accounts import (
+    NewUser,
+    TokenQuery,
+    TokenState,
+    User,
+    UserPatch,
+    api_tokens,
+    limits,
+    links,
+    second_factor,
+    sessions,
+    users,
+)
+from vmtrak.admin.account import METHODS
 from vmtrak.admin.base import Field, View, redirect
 from vmtrak.admin.events import told
 from vmtrak.admin.hypervisors import every
@@ -25,8 +38,8 @@ _COLUMNS = (
     Column("role", "Role"),
     Column("department", "Department"),
     Column("is_active", "Active"),
+    Column("sign_in", "Sign-in"),
     Column("notify_expiry", "Notices"),
-    Column("created_at", "Since"),
     Column("last_seen_at", "Last seen"),
 )
 
@@ -42,17 +55,27 @@ class UserView(View, model=User):
     def table(self, actor: Actor, request: Request) -> dict[str, Any]:
         with self.state.database.read() as session:
             rows = users.every(session, actor)
+            locked = limits.locked(session, actor, now())
+        for row in rows:
+            row["locked_until"] = audit.plain(locked.get(row["id"]))
         create = {"href": "/admin/user/create", "label": "Add a user"}
         return page_table(request, "user", "Users", every(rows), (), _COLUMNS, create=create)
 
     def details_of(self, actor: Actor, number: int) -> dict[str, Any]:
         with self.state.database.read() as session:
             row = users.get(session, actor, number)
+            row["locked_until"] = audit.plain(limits.locked(session, actor, now()).get(number))
             history = told(session, audit.history(session, "user", number))
+            alive = sessions.of(session, actor, number)
+            working = TokenQuery(user_id=number, state=TokenState.WORKING)
+            tokens = api_tokens.every(session, actor, working)
         return {
             "title": row["username"],
             "user": row,
             "history": history,
+            "sessions": [{**one, "method_label": METHODS[one["method"]]} for one in alive],
+            "tokens": tokens,
+            "tokens_href": f"/admin/token/list?user_id={number}",
             "edit_href": f"/admin/user/edit/{number}",
             "is_self": number == actor.user_id,
         }
@@ -95,13 +118,13 @@ class UserView(View, model=User):
         )
         awaits_email = Field(
             "awaits_email",
-            "Signs in over the provider, recognised once by the e-mail address",
+            "Whoever signs in with this e-mail address takes the account over",
             "checkbox",
-            help="For who signs in with Microsoft: the first sign-in claims this account",
+            help="Once, at the first sign-in with Microsoft; a password ends with it",
         )
         awaits_subject = Field(
             "awaits_subject",
-            "Or recognised once by this object id",
+            "Or whoever has this object id",
             maxlength=256,
             mono=True,
             autocomplete="off",
@@ -109,10 +132,20 @@ class UserView(View, model=User):
         )
         active = Field("is_active", "Active", "checkbox")
         notices = Field("notify_expiry", "Gets expiry notices", "checkbox")
+        factor = Field(
+            "second_factor_required",
+            "Must have a second factor",
+            "checkbox",
+            help="Who has none sets it up before anything else. The provider sees to its own",
+        )
         account = [name, email, password] if new else [email]
-        access = [role, department] if new else [role, department, active, notices]
+        access = [role, department] if new else [role, department, active, notices, factor]
         provider = [awaits_email, awaits_subject]
-        return [("Account", account), ("Access", access), ("Sign-in over the provider", provider)]
+        return [
+            ("Account", account),
+            ("Access", access),
+            ("First sign-in with Microsoft", provider),
+        ]
 
     def changed_since(self, number: int, steps: int) -> list[dict[str, Any]]:
         with self.state.database.read() as session:
@@ -130,11 +163,30 @@ class UserView(View, model=User):
 
     @expose("/deactivate/{pk}", methods=["POST"])
     async def deactivate(self, request: Request) -> Response:
+        return await self._done(request, users.deactivate, "deactivated")
+
+    @expose("/unlock/{pk}", methods=["POST"])
+    async def unlock(self, request: Request) -> Response:
+        return await self._done(request, limits.unlock, "unlocked")
+
+    @expose("/end-sessions/{pk}", methods=["POST"])
+    async def end_sessions(self, request: Request) -> Response:
+        return await self._done(request, users.end_sessions, "their-sessions-ended")
+
+    @expose("/revoke-tokens/{pk}", methods=["POST"])
+    async def revoke_tokens(self, request: Request) -> Response:
+        return await self._done(request, api_tokens.revoke_all, "tokens-revoked")
+
+    @expose("/reset-second-factor/{pk}", methods=["POST"])
+    async def reset_second_factor(self, request: Request) -> Response:
+        return await self._done(request, second_factor.reset, "factor-reset")
+
+    async def _done(
+        self, request: Request, operation: Callable[[Work, int], object], done: str
+    ) -> Response:
         number = inputs.number(request.path_params["pk"])
-        await self.state.database.writing(
-            self._written, actor_of(request), users.deactivate, number
-        )
-        return redirect(f"/admin/user/details/{number}", "deactivated")
+        await self.state.database.writing(self._written, actor_of(request), operation, number)
+        return redirect(f"/admin/user/details/{number}", done)
 
     @expose("/activate/{pk}", methods=["POST"])
     async def activate(self, request: Request) -> Response:
