@@ -38,6 +38,10 @@ def missing_packages() -> list[str]:
         missing += ["chromium", "fonts-dejavu-core"]
     if not any(Path("/").glob(POSTGRESQL.lstrip("/"))):
         missing += ["postgresql"]
+    if shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        missing += ["nginx"]
+    if shutil.which("redis-server") is None:
+        missing += ["redis-server"]
     return missing
 
 
@@ -46,7 +50,7 @@ def services(session: nox.Session) -> None:
     """Install the Debian packages that the tests need, where they are missing."""
     missing = missing_packages()
     if not missing:
-        session.log("Chromium and PostgreSQL are here")
+        session.log("they are all here")
         return
     install = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", *missing]
     if os.geteuid() != 0 or shutil.which("apt-get") is None:

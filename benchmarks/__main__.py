@@ -24,7 +24,7 @@ from pathlib import Path
 import orjson
 from loguru import logger
 
-from benchmarks import inventory
+from benchmarks import inventory, sign_ins
 from tests.services import fresh_database, postgres_server
 from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.db import Database
@@ -45,7 +45,8 @@ def main() -> None:
         bare = stack.enter_context(_running(_bare_command, {}))
         for size in options.sizes:
             with _prepared(size, server, options.keep) as (url, folder):
-                _measure(size, url, folder, bare, options)
+                measure = _measure_sign_ins if options.sign_ins else _measure
+                measure(size, url, folder, bare, options)
 
 
 def _options() -> argparse.Namespace:
@@ -54,6 +55,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=3, help="of load for each figure")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--postgresql", action="store_true", help="on a throw-away PostgreSQL")
+    parser.add_argument("--sign-ins", action="store_true", help="signing in, and nothing else")
     parser.add_argument("--keep", type=Path, help="a folder in which the databases stay")
     return parser.parse_args()
 
@@ -81,22 +83,12 @@ def _measure(
     size: int, url: str, folder: Path, bare: tuple[int, int], options: argparse.Namespace
 ) -> None:
     database = Database(url)
-    rules = SessionRules.of(KEY.encode(), 600, 7)
-    bearer = f"Authorization: Bearer {inventory.token(database, rules)}"
+    bearer = _bearer(database)
     cookie = f"vmtrak_session={inventory.cookie(database)}"
     database.close()
-    environment = {
-        "VMTRAK_DATABASE_URL": url,
-        "VMTRAK_DATA_DIR": str(folder),
-        "VMTRAK_LOG_DIR": str(folder / "logs"),
-        "VMTRAK_SECRET_KEY": KEY,
-        "VMTRAK_ACCESS_TOKEN_MINUTES": "600",
-    }
-    kind = "PostgreSQL" if url.startswith("postgresql") else "SQLite"
-    print(
-        f"\n## {size:,} VMs on {kind}\n\n| what | of bare Starlette | requests/s |\n|---|---|---|"
-    )
-    with _running(_serve_command, environment) as (port, process):
+    print(f"\n## {size:,} VMs on {_kind(url)}\n")
+    print("| what | of bare Starlette | requests/s |\n|---|---|---|")
+    with _running(_serve_command, _environment(url, folder)) as (port, process):
         deep = _deep_cursor(port, bearer)
         for label, path in (
             ("list page of 50", "/api/vms"),
@@ -117,6 +109,62 @@ def _measure(
         print(f"\nPanel's list page: {cpu:.1f} ms of CPU.")
         _report_latency(port, bearer, folder, options.seconds)
         print(f"Peak memory of the server: {_peak_memory(process)} MB.")
+
+
+def _measure_sign_ins(
+    size: int, url: str, folder: Path, bare: tuple[int, int], options: argparse.Namespace
+) -> None:
+    database = Database(url)
+    sign_ins.add_clients(database)
+    header = _header(_bearer(database))
+    database.close()
+    print(f"\n## {sign_ins.CLIENTS} clients sign in; {size:,} VMs on {_kind(url)}\n")
+    print("Meanwhile others wait so many milliseconds: median, 99 %, all.\n")
+    print("| door | of bare argon2 | sign-ins/s | health | list | bare Starlette |")
+    print("|---|---|---|---|---|---|")
+    with _running(_serve_command, _environment(url, folder)) as (port, _):
+        others = {
+            "health": lambda: _get(port, "/api/health", header),
+            "list": lambda: _get(port, "/api/vms", header),
+            "bare": lambda: _get(bare[0], "/", header),
+        }
+        for door in sign_ins.DOORS:
+            ratios, rates = [], []
+            meanwhile: dict[str, list[float]] = {name: [] for name in others}
+            arguments = ["-s", str(door.script(folder)), f"http://{HOST}:{port}{door.path}"]
+            for _ in range(options.rounds):
+                reference = sign_ins.checks_per_second(options.seconds)
+                with sign_ins.timed(others) as found:
+                    rate = _wrk(arguments, options.seconds, sign_ins.CLIENTS)
+                ratios.append(rate / reference)
+                rates.append(rate)
+                for name, times in found.items():
+                    meanwhile[name] += times
+            told = " | ".join(sign_ins.described(times) for times in meanwhile.values())
+            print(
+                f"| {door.name} | {statistics.median(ratios):.2f} "
+                f"| {statistics.median(rates):.1f} | {told} |",
+                flush=True,
+            )
+
+
+def _bearer(database: Database) -> str:
+    rules = SessionRules.of(KEY.encode(), 600, 7)
+    return f"Authorization: Bearer {inventory.token(database, rules)}"
+
+
+def _kind(url: str) -> str:
+    return "PostgreSQL" if url.startswith("postgresql") else "SQLite"
+
+
+def _environment(url: str, folder: Path) -> dict[str, str]:
+    return {
+        "VMTRAK_DATABASE_URL": url,
+        "VMTRAK_DATA_DIR": str(folder),
+        "VMTRAK_LOG_DIR": str(folder / "logs"),
+        "VMTRAK_SECRET_KEY": KEY,
+        "VMTRAK_ACCESS_TOKEN_MINUTES": "600",
+    }
 
 
 def _compare(label: str, bare: int, arguments: list[str], options: argparse.Namespace) -> None:

@@ -46,13 +46,20 @@ def upgrade() -> None:
     _proofs()
     op.create_table(
         "sign_in_limits",
-        _text("key", 80),
+        _text("key", 128),
         sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("pending", sa.Integer(), nullable=False),
         _moment("last_failed_at", null=False),
         _moment("blocked_until"),
         sa.PrimaryKeyConstraint("key", name="pk_sign_in_limits"),
     )
     op.create_index("ix_sign_in_limits_last_failed_at", "sign_in_limits", ["last_failed_at"])
+    op.create_table(
+        "job_runs",
+        _text("name", 64),
+        _moment("done_at", null=False),
+        sa.PrimaryKeyConstraint("name", name="pk_job_runs"),
+    )
 
 
 def _users() -> None:
@@ -122,11 +129,20 @@ def _proofs() -> None:
     )
     _table_of_users(
         "second_factors",
-        _text("sealed_secret", 512),
+        _text("sealed_secret", 2048),
         _moment("confirmed_at"),
         sa.Column("last_step", sa.BigInteger(), nullable=True),
         _moment("created_at", null=False),
     )
-    op.create_index("uq_second_factors_user_id", "second_factors", ["user_id"], unique=True)
-    _table_of_users("recovery_codes", _text("code_hash", 256), _moment("used_at"))
+    op.create_index("ix_second_factors_user_id", "second_factors", ["user_id"])
+    in_force = sa.text("confirmed_at IS NOT NULL")
+    op.create_index(
+        "uq_second_factors_in_force",
+        "second_factors",
+        ["user_id"],
+        unique=True,
+        sqlite_where=in_force,
+        postgresql_where=in_force,
+    )
+    _table_of_users("recovery_codes", _text("code_hash", 64), _moment("used_at"))
     op.create_index("ix_recovery_codes_user_id", "recovery_codes", ["user_id"])

@@ -93,6 +93,9 @@ def permissions(
     return allowed
 
 
+_TOO_NARROW = "The scopes of this token or the role of its user do not allow this."
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """The person (or the program itself) on whose behalf an operation runs.
@@ -124,7 +127,7 @@ class Actor:
     def require(self, permission: Permission) -> None:
         """Raise `Forbidden` unless the actor holds the permission."""
         if not self.may(permission):
-            raise Forbidden
+            raise Forbidden(_TOO_NARROW if self.token_id is not None else None)
 
 
 SYSTEM = Actor(username="system", permissions=frozenset(Permission))

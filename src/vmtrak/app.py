@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from loguru import logger
@@ -16,15 +16,19 @@ from starlette.staticfiles import StaticFiles
 
 import vmtrak.admin
 import vmtrak.api
+from vmtrak.access import Role
 from vmtrak.accounts import SessionRules
 from vmtrak.admin import Panel
+from vmtrak.admin.microsoft import refused
 from vmtrak.api import api_routes
 from vmtrak.db import Database
-from vmtrak.errors import Unavailable, VmtrakError
+from vmtrak.errors import SignInRefused, Unavailable, VmtrakError
 from vmtrak.reachability import Prober
+from vmtrak.sealing import KeyRing
 from vmtrak.settings import Settings
-from vmtrak.web.errors import problem
+from vmtrak.web.errors import for_scripts, problem
 from vmtrak.web.guard import Guard
+from vmtrak.web.oidc import Provider, Registration
 from vmtrak.web.state import State, request_id_of
 
 
@@ -57,13 +61,38 @@ def make_state(settings: Settings, *, probing: bool = True) -> State:
     zone = settings.timezone
     return State(
         database=Database(settings.database_url),
-        rules=SessionRules.of(
-            settings.signing_key(), settings.access_token_minutes, settings.refresh_token_days
+        rules=SessionRules(
+            settings.signing_key(),
+            timedelta(minutes=settings.access_token_minutes),
+            timedelta(days=settings.refresh_token_days),
+            guests_reveal=settings.oidc_guests_reveal == "on",
         ),
+        keys=KeyRing(settings.sealing_keys()),
         prober=Prober(probing=probing),
         today=lambda: datetime.now(zone).date(),
         secure_cookies=settings.secure_cookies,
         base_url=settings.base_url,
+        oidc=provider(settings),
+        site_admin_email=settings.site_admin_email,
+        trusted_proxies=settings.trusted_proxies,
+    )
+
+
+def provider(settings: Settings) -> Provider | None:
+    """The OIDC provider that the settings name; it is not asked for anything yet."""
+    if settings.oidc_client_id is None or settings.issuer is None:
+        return None
+    secret = settings.oidc_client_secret
+    return Provider(
+        Registration(
+            issuer=settings.issuer,
+            tenant=settings.tenant,
+            client_id=settings.oidc_client_id,
+            client_secret=secret.get_secret_value() if secret else None,
+            base_url=settings.base_url,
+            role_claim=settings.oidc_role_claim,
+            role_map=tuple((claim, Role(role)) for claim, role in settings.oidc_role_map),
+        )
     )
 
 
@@ -81,7 +110,9 @@ def _refuse(panel: Panel) -> Callable[[Request, Exception], Awaitable[Response]]
     async def refuse(request: Request, error: Exception) -> Response:
         if isinstance(error, Unavailable):  # its words send an administrator to the log
             logger.opt(exception=error).error("{} {} failed", request.method, request.url.path)
-        if request.url.path.startswith("/api/"):
+        if isinstance(error, SignInRefused):
+            return await refused(panel, request, error)
+        if for_scripts(request.url.path, request.headers.get("accept", "")):
             return problem(error, request_id_of(request))
         return await panel.error_page(request, error)
 

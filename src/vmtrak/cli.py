@@ -14,28 +14,31 @@ from datetime import datetime
 from functools import wraps
 from ipaddress import ip_address
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, ParamSpec
 
 import click
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
 
 import vmtrak
 from vmtrak import app, demo, doctor, logs, schema, settings
-from vmtrak.access import SYSTEM, Role
-from vmtrak.accounts import NewUser, links, users
-from vmtrak.db import Database
+from vmtrak.access import SYSTEM, Role, Scope
+from vmtrak.accounts import NewToken, NewUser, User, api_tokens, links, second_factor, users
+from vmtrak.db import Database, Work
 from vmtrak.errors import NotFound, VmtrakError
 from vmtrak.fields import parse
 from vmtrak.schema import SchemaError
 from vmtrak.settings import Settings, SettingsError
+from vmtrak.worker import Worker
 
 P = ParamSpec("P")
 
 _IPV6 = 6
 
 GRACE_SECONDS = 7
-"""How long requests in flight may take after a signal to stop."""
+"""How long requests in flight and running jobs may take after a signal to stop."""
 
 
 def _fail(words: str) -> NoReturn:
@@ -85,9 +88,10 @@ def _database(loaded: Settings) -> Iterator[Database]:
 @main.command()
 @click.option("--host", help="Address to listen on instead of VMTRAK_HOST.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port instead of VMTRAK_PORT.")
+@click.option("--no-worker", is_flag=True, help="Leave the jobs to `vmtrak worker`.")
 @_explained
-def serve(host: str | None, port: int | None) -> None:
-    """Migrate the database, then serve the panel and the REST interface."""
+def serve(host: str | None, port: int | None, *, no_worker: bool) -> None:
+    """Migrate the database, then serve the panel and the REST interface and run the jobs."""
     loaded = _load()
     logs.configure(loaded.log_dir)
     # First, so that a second start by mistake ends here and leaves the first one's link alone.
@@ -104,7 +108,26 @@ def serve(host: str | None, port: int | None) -> None:
         click.echo(f"  {users.link_address(loaded.base_url, token)}")
     for name in loaded.unused():
         click.echo(f"vmtrak: {name} is set, but this version does nothing with it yet", err=True)
-    _run(loaded, listener)
+    with _database(loaded) as database:
+        worker = None if no_worker else _worker(loaded, database)
+        _run(app.build(loaded), listener, worker=worker)
+
+
+def _worker(loaded: Settings, database: Database) -> Worker:
+    return Worker(database, loaded.queue_url, loaded.signing_key())
+
+
+@contextmanager
+def _working(worker: Worker | None) -> Iterator[None]:
+    if worker is None:
+        yield
+        return
+    worker.start()
+    try:
+        yield
+    finally:
+        worker.finish(GRACE_SECONDS)
+        worker.wait()
 
 
 def _addressed(loaded: Settings, listener: socket.socket) -> Settings:
@@ -131,33 +154,45 @@ def _address(host: str, port: int) -> str:
 
 
 def _run(
-    loaded: Settings,
+    application: Starlette,
     listener: socket.socket,
     started: Callable[[], None] | None = None,
     *,
-    probing: bool = True,
     stop: threading.Event | None = None,
+    worker: Worker | None = None,
 ) -> None:
     """Serve until a signal comes; answers what is in flight, then closes the database."""
-    trusted = [str(network) for network in loaded.trusted_proxies]
     config = uvicorn.Config(
-        app.build(loaded, probing=probing),
+        application,
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=bool(trusted),
-        forwarded_allow_ips=trusted,
+        proxy_headers=False,  # the guard reads them
         timeout_graceful_shutdown=GRACE_SECONDS,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, worker)
     if started is not None:
         threading.Thread(target=_when_started, args=(server, started), daemon=True).start()
     # uvicorn stops in order and then raises the signal again; being told to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     server.should_exit = stop is not None and stop.is_set()
-    server.run(sockets=[listener])
+    with _working(worker):
+        server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Tells the worker of a signal at once, so that both use the same seconds to end."""
+
+    def __init__(self, config: uvicorn.Config, worker: Worker | None) -> None:
+        super().__init__(config)
+        self._worker = worker
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._worker is not None:
+            self._worker.finish(GRACE_SECONDS)
+        super().handle_exit(sig, frame)
 
 
 def _when_started(server: uvicorn.Server, started: Callable[[], None]) -> None:
@@ -176,6 +211,21 @@ def _bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         _fail(f"cannot listen on {host} port {port}: {error.strerror}")
     return listener
+
+
+@main.command(name="worker")
+@_explained
+def worker_command() -> None:
+    """Migrate the database, then run only the jobs, beside `vmtrak serve --no-worker`."""
+    stop = _told_to_stop()
+    loaded = _load()
+    logs.configure(loaded.log_dir)
+    with _database(loaded) as database:
+        schema.migrate(database)
+        with _working(_worker(loaded, database)):
+            # Not `stop.wait()`: a signal that came within it would wait for itself.
+            while not stop.is_set():
+                time.sleep(0.1)
 
 
 @main.command()
@@ -216,7 +266,7 @@ def _demonstrate(
     if stop.is_set():
         return
     started = _checker(loaded.base_url, token) if check else _greeter(loaded, token, password)
-    _run(loaded, listener, started, probing=False, stop=stop)
+    _run(app.build(loaded, probing=False), listener, started, stop=stop)
 
 
 def _told_to_stop() -> threading.Event:
@@ -319,22 +369,68 @@ def user_add(
     click.echo(link or f"{name} can sign in.")
 
 
+def _named(work: Work, name: str) -> User:
+    found = users.named(work.session, name)
+    if found is None:
+        message = f"There is no user {name!r}."
+        raise NotFound(message)
+    return found
+
+
 @user.command(name="reset")
 @click.argument("name")
+@click.option("--second-factor", "factor", is_flag=True, help="Take that away, too.")
 @_explained
-def user_reset(name: str) -> None:
+def user_reset(name: str, *, factor: bool) -> None:
     """End a user's sessions, take the password away and print a new set-up link."""
     loaded = _reachable(_load())
     logs.configure(loaded.log_dir, level="WARNING")
     with _database(loaded) as database:
         schema.migrate(database)
         with database.work(SYSTEM) as work:
-            found = users.named(work.session, name)
-            if found is None:
-                message = f"There is no user {name!r}."
-                raise NotFound(message)
-            _, token = users.reset_link(work, found.id)
+            found, token = users.reset_link(work, _named(work, name).id)
+            if factor:
+                second_factor.reset(work, found.id)
     click.echo(users.link_address(loaded.base_url, token))
+
+
+@main.group(name="token")
+def token_group() -> None:
+    """Make API tokens for scripts."""
+
+
+@token_group.command(name="add")
+@click.argument("name")
+@click.option("--user", "username", required=True, help="Whose token it is.")
+@click.option(
+    "--scope",
+    "scopes",
+    required=True,
+    multiple=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="What it may do; can be given more than once.",
+)
+@click.option("--days", default=90, show_default=True, type=click.IntRange(1, 365))
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    help="From where it works (192.0.2.0/24); can be given more than once. Without: from anywhere.",
+)
+@_explained
+def token_add(
+    name: str, username: str, scopes: tuple[str, ...], days: int, networks: tuple[str, ...]
+) -> None:
+    """Make an API token and print it, this once."""
+    given = {"name": name, "scopes": scopes, "expires_in_days": days, "allowed_networks": networks}
+    new = parse(NewToken, given)
+    loaded = _load()
+    logs.configure(loaded.log_dir, level="WARNING")
+    with _database(loaded) as database:
+        schema.migrate(database)
+        with database.work(SYSTEM) as work:
+            _, secret = api_tokens.add_for(work, _named(work, username).id, new)
+    click.echo(secret)
 
 
 @main.command(name="doctor")

@@ -31,6 +31,7 @@ from sqlalchemy.types import TypeEngine
 
 from vmtrak.access import Actor
 from vmtrak.errors import Conflict, Unavailable
+from vmtrak.sealing import Sealed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,6 +88,19 @@ class Moment(TypeDecorator[datetime]):
         if isinstance(value, str):
             return datetime.fromisoformat(value)
         return None if value is None else value.astimezone(UTC)
+
+
+class SealedText(TypeDecorator[Sealed]):
+    """A sealed value: the column only wraps it, and a key ring opens it where it is needed."""
+
+    impl = String(2048)
+    cache_ok = True
+
+    def process_bind_param(self, value: Sealed | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - the base class gives the signature
+        return None if value is None else value.text
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Sealed | None:  # noqa: ARG002 - the same
+        return None if value is None else Sealed(value)
 
 
 def now() -> datetime:

@@ -2,16 +2,19 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from vmtrak import schema
-from vmtrak.accounts import users
+from vmtrak import app, schema, worker
+from vmtrak.accounts import second_factor, users
 from vmtrak.db import Database
+from vmtrak.sealing import SealingError
 from vmtrak.settings import Settings, SettingsError
+from vmtrak.web import oidc
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,15 @@ def examine(settings: Settings) -> list[Finding]:
     return [
         well("settings", "read and understood"),
         *_unused(settings),
-        _folder("data folder", settings.data_dir),
+        _data_folder(settings.data_dir),
         _folder("log folder", settings.log_dir),
         _key(settings),
+        _key_ring(settings),
         _cookies(settings),
         *_database(settings),
+        _queue(settings),
+        *_files(settings),
+        *_sign_in(settings),
     ]
 
 
@@ -57,6 +64,17 @@ def _folder(subject: str, path: Path) -> Finding:
     return well(subject, str(path))
 
 
+def _data_folder(path: Path) -> Finding:
+    found = _folder("data folder", path)
+    if found.well and path.exists() and _open_to_others(path):
+        return mend("data folder", f"others can look into {path}; chmod 700 mends that")
+    return found
+
+
+def _open_to_others(path: Path) -> bool:
+    return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
+
+
 def _missing(subject: str, path: Path) -> Finding:
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
@@ -65,18 +83,48 @@ def _missing(subject: str, path: Path) -> Finding:
 
 
 def _key(settings: Settings) -> Finding:
-    if settings.secret_key is not None:
-        return well("secret key", "given by the settings")
-    path = settings.data_dir / "secret-key"
+    given = settings.secret_key is not None
+    return _kept("secret key", settings, "secret-key", settings.signing_key, given=given)
+
+
+def _key_ring(settings: Settings) -> Finding:
+    given = settings.credential_keys is not None
+    return _kept("key ring", settings, "credential-keys", settings.sealing_keys, given=given)
+
+
+def _kept(
+    subject: str, settings: Settings, name: str, read: Callable[[], object], *, given: bool
+) -> Finding:
+    """What there is to say of a secret that stands in the settings or is kept in a file."""
+    if given:
+        return well(subject, "given by the settings")
+    path = settings.data_dir / name
     if not path.exists():
-        return well("secret key", "will be made at the first start")
+        return well(subject, "will be made at the first start")
     try:
-        settings.signing_key()
+        read()
     except SettingsError as error:
-        return mend("secret key", str(error))
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        return mend("secret key", f"others can read {path}; chmod 600 mends that")
-    return well("secret key", str(path))
+        return mend(subject, str(error))
+    if _open_to_others(path):
+        return mend(subject, f"others can read {path}; chmod 600 mends that")
+    return well(subject, str(path))
+
+
+def _files(settings: Settings) -> Iterator[Finding]:
+    """A copy that was put back by hand is often readable by everybody."""
+    for url in map(make_url, (settings.database_url, settings.queue_url)):
+        file = Path(str(url.database))
+        if url.drivername == "sqlite" and file.exists() and _open_to_others(file):
+            yield mend("database files", f"others can read {file}; chmod 600 mends that")
+
+
+def _sign_in(settings: Settings) -> Iterator[Finding]:
+    provider = app.provider(settings)
+    if provider is None:
+        yield well("sign-in", "with passwords; no OpenID provider is set")
+        return
+    for look in oidc.examine(provider):
+        yield Finding("sign-in", look.well, look.words)
 
 
 def _cookies(settings: Settings) -> Finding:
@@ -88,10 +136,12 @@ def _cookies(settings: Settings) -> Finding:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    shown = "SQLite" if settings.database_url.startswith("sqlite") else "PostgreSQL"
-    file = settings.data_dir / "inventory.db"
-    if shown == "SQLite" and not settings.data_dir.exists():
-        yield well("database", f"{file} will be made at the first start")
+    url = make_url(settings.database_url)
+    shown = "SQLite" if url.drivername == "sqlite" else "PostgreSQL"
+    file = Path(str(url.database))
+    ready = file.parent.exists() or file.parent == settings.data_dir
+    if shown == "SQLite" and ready and not file.exists():  # to open it would make it
+        yield _missing("database", file)
         return
     database = Database(settings.database_url)
     try:
@@ -108,11 +158,32 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield _sound(database)
         if found == newest:
             yield _people(database)
+            yield from _sealed(settings, database)
     except SQLAlchemyError as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         yield mend("database", f"{shown} does not answer: {reason}")
     finally:
         database.engine.dispose()
+
+
+def _queue(settings: Settings) -> Finding:
+    if not settings.queue_url.startswith("sqlite"):
+        fault = worker.fault(settings.queue_url)
+        return mend("queue", f"Redis: {fault}") if fault else well("queue", "Redis answers")
+    file = Path(str(make_url(settings.queue_url).database))
+    if file.exists():
+        return _queue_file(settings, file)
+    if file.parent.exists() or file.parent == settings.data_dir:
+        return _missing("queue", file)
+    return mend("queue", f"there is no folder {file.parent}")
+
+
+def _queue_file(settings: Settings, file: Path) -> Finding:
+    closed = schema.closed_to_us(file)
+    if closed:
+        return mend("queue", f"{closed} cannot be written to by this user")
+    fault = worker.fault(settings.queue_url)
+    return mend("queue", f"{file}: {fault}") if fault else well("queue", str(file))
 
 
 def _revision(shown: str, found: str, newest: str) -> Finding:
@@ -130,6 +201,22 @@ def _sound(database: Database) -> Finding:
     if first == "ok":
         return well("database", "the file is sound")
     return mend("database", "the file is damaged; bring back the latest backup")
+
+
+def _sealed(settings: Settings, database: Database) -> Iterator[Finding]:
+    """Secrets whose key is lost. A file that holds no ring is told elsewhere."""
+    try:
+        with database.read() as session:
+            used = second_factor.key_ids(session)
+        there = settings.credential_keys or (settings.data_dir / "credential-keys").exists()
+        ring = {key_id for key_id, _ in settings.sealing_keys()} if there else set()
+    except SealingError as error:
+        yield mend("second factors", str(error))
+    except SettingsError:
+        return
+    else:
+        if lost := ", ".join(sorted(used - ring)):
+            yield mend("second factors", f"sealed with keys that the key ring lacks: {lost}")
 
 
 def _people(database: Database) -> Finding:

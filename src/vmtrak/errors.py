@@ -3,6 +3,9 @@
 `str(error)` is safe to show to anyone: the panel prints it into pages.
 """
 
+from collections.abc import Mapping
+from enum import StrEnum
+
 
 class VmtrakError(Exception):
     """Base of every refusal that a person may read."""
@@ -15,6 +18,19 @@ class VmtrakError(Exception):
 
 class NotAuthenticated(VmtrakError):
     default = "Sign in first."
+
+
+class CodeRequired(NotAuthenticated):
+    """The password was right, and the account's second factor is still owed.
+
+    `ticket` stands for the password where the code is asked for on a page of its own.
+    """
+
+    default = "second_factor_required"
+
+    def __init__(self, ticket: str) -> None:
+        super().__init__()
+        self.ticket = ticket
 
 
 class Forbidden(VmtrakError):
@@ -87,3 +103,58 @@ class TooMany(VmtrakError):
 
 class Unavailable(VmtrakError):
     default = "The database is busy. Try again in a moment."
+
+
+class Refusal(StrEnum):
+    """Why a sign-in over the OIDC provider came to nothing, as the trail tells it."""
+
+    NO_FLOW = "no_flow"
+    FLOW_EXPIRED = "flow_expired"
+    CANCELLED = "cancelled"
+    MALFORMED = "malformed_answer"
+    OTHER_PROVIDER = "other_provider"
+    CODE = "code_refused"
+    CLIENT = "client_refused"
+    PROVIDER_ERROR = "provider_error"
+    UNREACHABLE = "provider_unreachable"
+    UNREADABLE = "provider_unreadable"
+    SIGNATURE = "wrong_signature"
+    ISSUER = "wrong_issuer"
+    AUDIENCE = "wrong_audience"
+    TENANT = "wrong_tenant"
+    NONCE = "wrong_nonce"
+    CLOCKS = "clocks_differ"
+    TOKEN = "token_incomplete"  # noqa: S105 - no secret
+    NO_ROLE = "no_role"
+    CLOSED = "account_closed"
+    TAKEN = "email_taken"
+    LAST_ADMIN = "last_admin"
+    SESSION_ENDED = "session_ended"
+    SOMEBODY_ELSE = "somebody_else"
+    NOT_FRESH = "not_proved_again"
+
+
+class SignInRefused(VmtrakError):
+    """Somebody who comes from the OIDC provider does not get in.
+
+    `cause` is for the log, in words of our own. `about` goes into the trail beside the reason;
+    `user_id` and `username` are the account's, where it is known.
+    """
+
+    default = "The sign-in did not work."
+
+    def __init__(
+        self,
+        reason: Refusal,
+        cause: str = "",
+        *,
+        user_id: int | None = None,
+        username: str | None = None,
+        about: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.reason = reason
+        self.cause = cause
+        self.user_id = user_id
+        self.username = username
+        self.about = about or {}

@@ -264,5 +264,6 @@ def _route_standard_library(level: str) -> None:
         library.propagate = True
     # At INFO it logs every statement, and at DEBUG the rows that come back.
     logging.getLogger("sqlalchemy").setLevel(logging.WARNING)
-    # At INFO it explains its own workings at every start.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # At INFO they explain their own workings at every start, and one of them every minute.
+    for name in ("alembic", "huey"):
+        logging.getLogger(name).setLevel(logging.WARNING)

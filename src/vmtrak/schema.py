@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from loguru import logger
 from sqlalchemy import Connection, MetaData, NullPool, create_engine, inspect, text
 
-from vmtrak import accounts, audit, inventory  # noqa: F401 - each brings its tables
+from vmtrak import accounts, audit, inventory, jobs  # noqa: F401 - each brings its tables
 from vmtrak.db import BUSY_TIMEOUT, Base, Database
 
 PATIENCE = 600_000
@@ -68,7 +68,7 @@ def current(database: Database) -> str | None:
 def obstacle(database: Database) -> str | None:
     """Why VMTrak cannot work on this database, if so; looks without changing anything."""
     if database.sqlite:
-        closed = _closed_to_us(Path(str(database.url.database)))
+        closed = closed_to_us(Path(str(database.url.database)))
         if closed is not None:
             return f"{closed} cannot be written to by this user."
     if _foreign(database):
@@ -76,7 +76,7 @@ def obstacle(database: Database) -> str | None:
     return None
 
 
-def _closed_to_us(file: Path) -> Path | None:
+def closed_to_us(file: Path) -> Path | None:
     """What SQLite has to write to and cannot, such as files of a start by another account."""
     parts = (
         file.parent,

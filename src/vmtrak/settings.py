@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import time
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
@@ -19,9 +19,17 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv.parser import Original, parse_stream
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from redis import ConnectionPool
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -29,6 +37,12 @@ PREFIX = "VMTRAK_"
 KEY_BYTES = 32
 _LARGEST_SECRET_FILE = 64 * 1024
 _HIGHEST_PORT = 65535
+_LONGEST_ISSUER = 512
+_ENTRA = "https://login.microsoftonline.com"
+_ENTRA_ISSUER = re.compile(
+    r"https://login\.(?:microsoftonline\.com|microsoftonline\.us|partner\.microsoftonline\.cn)"
+    r"/(?P<tenant>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/v2\.0"
+)
 
 
 class SettingsError(Exception):
@@ -82,13 +96,18 @@ def _long_enough(value: SecretStr) -> SecretStr:
 
 
 def _key_ring(value: SecretStr) -> SecretStr:
-    ids = [_key_id(part.strip()) for part in value.get_secret_value().split(",")]
-    if len(set(ids)) < len(ids):
-        raise _refusal("uses one key id twice")
+    _key_pairs(value.get_secret_value())
     return value
 
 
-def _key_id(part: str) -> str:
+def _key_pairs(text: str) -> tuple[tuple[str, bytes], ...]:
+    pairs = tuple(_key_pair(part.strip()) for part in text.split(","))
+    if len(dict(pairs)) < len(pairs):
+        raise _refusal("uses one key id twice")
+    return pairs
+
+
+def _key_pair(part: str) -> tuple[str, bytes]:
     key_id, _, encoded = part.partition(":")
     try:
         key = base64.b64decode(encoded, validate=True)
@@ -98,7 +117,7 @@ def _key_id(part: str) -> str:
         raise ValueError
     if len(set(key)) == 1:
         raise _refusal("holds a placeholder; generate a random key")
-    return key_id
+    return key_id, key
 
 
 def _digits(value: object) -> object:
@@ -131,16 +150,37 @@ def _database_url(value: str) -> str:
     return value
 
 
-def _queue_url(value: str) -> str:
+def _queue_url(value: str, others: ValidationInfo) -> str:
     if value.startswith("sqlite:"):
-        return _database_url(value)
+        _refuse_the_database(make_url(_database_url(value)), others.data.get("database_url"))
+        return value
     if not value.isprintable() or " " in value:
         raise ValueError
     parts = urlsplit(value)
     if parts.scheme not in {"redis", "rediss"} or not parts.hostname or parts.port == 0:
         raise ValueError
     _refuse_placeholder(parts.password)
+    _refuse_unknown_options(value)
     return value
+
+
+def _refuse_the_database(queue: URL, database: str | None) -> None:
+    """The queue locks its whole file, again and again."""
+    other = make_url(database) if database else None
+    if other is not None and _path(queue) == _path(other):
+        raise _refusal("is the database's own file; the queue needs another one")
+
+
+def _path(url: URL) -> Path | None:
+    return Path(url.database or "").resolve() if url.drivername == "sqlite" else None
+
+
+def _refuse_unknown_options(value: str) -> None:
+    """What follows the `?` is the client's to understand."""
+    try:
+        ConnectionPool.from_url(value).make_connection()
+    except TypeError:
+        raise ValueError from None
 
 
 def _file_url(data: dict[str, Any], name: str) -> str:
@@ -175,6 +215,8 @@ def _issuer(value: str) -> str:
     if parts.scheme != "https" and not (parts.scheme == "http" and local):
         raise ValueError
     if not parts.hostname or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError
+    if len(value) > _LONGEST_ISSUER:
         raise ValueError
     return value
 
@@ -284,6 +326,7 @@ class Settings(BaseSettings):
     oidc_role_map: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_role_map)] = Field(
         (), description="claim=role pairs, roles being read, readwrite, admin and auditor"
     )
+    oidc_guests_reveal: Literal["off", "on"] = Field("off", description="off or on")
     site_admin_email: str | None = Field(
         None, pattern=f"^{_ADDRESS}$", description="an e-mail address"
     )
@@ -334,15 +377,30 @@ class Settings(BaseSettings):
     def secure_cookies(self) -> bool:
         return self.base_url.startswith("https://")
 
+    @property
+    def tenant(self) -> str | None:
+        """The Entra tenant, named by itself or by its issuer; None for any other provider."""
+        if self.entra_tenant_id:
+            return self.entra_tenant_id.lower()
+        match = _ENTRA_ISSUER.fullmatch(self.oidc_issuer or "")
+        return match["tenant"] if match else None
+
+    @property
+    def issuer(self) -> str | None:
+        """The OIDC provider's issuer: the one that is set, or the tenant's."""
+        return self.oidc_issuer or (f"{_ENTRA}/{self.tenant}/v2.0" if self.tenant else None)
+
     def signing_key(self) -> bytes:
         """Give the secret key; the first call on a new installation makes and keeps one."""
         if self.secret_key is not None:
             return self.secret_key.get_secret_value().encode()
-        try:
-            return _kept_key(self.data_dir / "secret-key")
-        except OSError as error:
-            reason = f"cannot keep the file secret-key there ({error.strerror})"
-            raise SettingsError(NAMES["data_dir"], reason) from error
+        return _kept_key(self.data_dir / "secret-key")
+
+    def sealing_keys(self) -> tuple[tuple[str, bytes], ...]:
+        """Give the key ring, the sealing key first; a new installation makes and keeps a key."""
+        if self.credential_keys is not None:
+            return _key_pairs(self.credential_keys.get_secret_value())
+        return _kept_ring(self.data_dir / "credential-keys")
 
     def unused(self) -> list[str]:
         """Name the settings somebody set that this version does not act on yet."""
@@ -368,8 +426,7 @@ SECRETS = frozenset(
 NOT_YET = tuple(
     field
     for field in Settings.model_fields
-    if field in {"queue_url", "credential_keys", "entra_tenant_id", "notice_time"}
-    or field.startswith(("oidc_", "smtp_", "reveal", "rdp_"))
+    if field == "notice_time" or field.startswith(("smtp_", "reveal", "rdp_"))
 )
 
 
@@ -380,9 +437,28 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".
     _refuse_unknown(given)
     values = {field: _value(field, given) for field in NAMES}
     try:
-        return Settings.model_validate({f: value for f, value in values.items() if value})
+        settings = Settings.model_validate({f: value for f, value in values.items() if value})
     except ValidationError as error:
         raise _explained(error) from None  # the original error could show what was typed
+    _refuse_half_a_provider(settings)
+    return settings
+
+
+def _refuse_half_a_provider(settings: Settings) -> None:
+    """What each setting of the provider means depends on the others."""
+    tenant, issuer = settings.entra_tenant_id, settings.oidc_issuer
+    # The host may be that of a national cloud.
+    if tenant and issuer and not issuer.lower().endswith(f"/{tenant.lower()}/v2.0"):
+        reason = f"is not the issuer of {NAMES['entra_tenant_id']}; set one of the two"
+        raise SettingsError(NAMES["oidc_issuer"], reason)
+    if not settings.oidc_client_id:
+        return
+    if not settings.issuer:
+        reason = f"needs {NAMES['entra_tenant_id']} or {NAMES['oidc_issuer']} beside it"
+        raise SettingsError(NAMES["oidc_client_id"], reason)
+    if not settings.oidc_role_map:
+        reason = "must map at least one role, or nobody could sign in over the provider"
+        raise SettingsError(NAMES["oidc_role_map"], reason)
 
 
 def _ours(source: Mapping[str, str]) -> dict[str, str]:
@@ -467,22 +543,46 @@ def _explained(error: ValidationError) -> SettingsError:
 
 
 def _kept_key(path: Path) -> bytes:
-    if not path.exists():
-        _make_key(path)
-    key = path.read_bytes().strip()
+    key = _kept(path, lambda: secrets.token_urlsafe(48))
     if len(key) < KEY_BYTES:
         reason = f"the file secret-key in the data directory is shorter than {KEY_BYTES} bytes"
         raise SettingsError(NAMES["secret_key"], reason)
     return key
 
 
-def _make_key(path: Path) -> None:
+def _kept_ring(path: Path) -> tuple[tuple[str, bytes], ...]:
+    """The ids are random: what another installation's key sealed is told from what is damaged."""
+    text = _kept(path, _new_ring)
+    try:
+        return _key_pairs(text.decode("ascii"))
+    except (PydanticCustomError, ValueError):
+        reason = "the file credential-keys in the data directory does not hold a key ring"
+        raise SettingsError(NAMES["credential_keys"], reason) from None
+
+
+def _new_ring() -> str:
+    key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii")
+    return f"k-{secrets.token_hex(4)}:{key}"
+
+
+def _kept(path: Path, new: Callable[[], str]) -> bytes:
+    """The content of the file, which is made if it is not there."""
+    try:
+        if not path.exists():
+            _make_key(path, new())
+        return path.read_bytes().strip()
+    except OSError as error:
+        reason = f"cannot keep the file {path.name} there ({error.strerror})"
+        raise SettingsError(NAMES["data_dir"], reason) from error
+
+
+def _make_key(path: Path, content: str) -> None:
     """Give the file its name only once it is whole: of two processes one wins, both read it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(48))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileExistsError):

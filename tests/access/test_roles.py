@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import pytest
 from httpx2 import Response
@@ -13,7 +14,8 @@ from starlette.testclient import TestClient
 from tests.conftest import Person
 from vmtrak import admin as panel
 from vmtrak import inventory
-from vmtrak.accounts import NewUser, users
+from vmtrak.access import Scope
+from vmtrak.accounts import NewToken, NewUser, api_tokens, users
 from vmtrak.api import ENDPOINTS
 from vmtrak.inventory import NewHypervisor, NewVM, hypervisors
 
@@ -36,7 +38,20 @@ MATRIX = {
     "POST /api/auth/refresh": (401, 401, 401, 401, 401),
     "POST /api/auth/logout": (401, 200, 200, 200, 200),
     "GET /api/auth/me": (401, 200, 200, 200, 200),
+    "GET /api/auth/microsoft": (503, 503, 503, 503, 503),
+    "GET /api/auth/microsoft/callback": (503, 503, 503, 503, 503),
+    "GET /api/auth/microsoft/logout": (503, 503, 503, 503, 503),
     "POST /api/auth/complete-setup": (401, 403, 403, 403, 403),
+    "POST /api/auth/prove": (401, 422, 422, 422, 422),
+    "GET /api/auth/second-factor": (401, 200, 200, 200, 200),
+    "POST /api/auth/second-factor": (401, 201, 201, 201, 201),
+    "POST /api/auth/second-factor/confirm": (401, 422, 422, 422, 422),
+    "POST /api/auth/second-factor/recovery-codes": (401, 409, 409, 409, 409),
+    "DELETE /api/auth/second-factor": (401, 200, 200, 200, 200),
+    "POST /api/auth/password": (401, 422, 422, 422, 422),
+    "GET /api/auth/sessions": (401, 200, 200, 200, 200),
+    "DELETE /api/auth/sessions": (401, 200, 200, 200, 200),
+    "DELETE /api/auth/sessions/{id}": (401, 404, 404, 404, 404),
     "GET /api/vms": (401, 200, 200, 200, 200),
     "POST /api/vms": (401, 403, 201, 201, 403),
     "GET /api/vms/hypervisors": (401, 200, 200, 200, 200),
@@ -60,6 +75,14 @@ MATRIX = {
     "PUT /api/users/{id}": (401, 403, 403, 200, 403),
     "DELETE /api/users/{id}": (401, 403, 403, 200, 403),
     "POST /api/users/{id}/reset-password": (401, 403, 403, 200, 403),
+    "POST /api/users/{id}/unlock": (401, 403, 403, 200, 403),
+    "POST /api/users/{id}/reset-second-factor": (401, 403, 403, 200, 403),
+    "GET /api/users/{id}/sessions": (401, 403, 403, 200, 403),
+    "POST /api/users/{id}/end-sessions": (401, 403, 403, 200, 403),
+    "POST /api/users/{id}/revoke-tokens": (401, 403, 403, 200, 403),
+    "GET /api/tokens": (401, 200, 200, 200, 200),
+    "POST /api/tokens": (401, 201, 201, 201, 201),
+    "DELETE /api/tokens/{id}": (401, 404, 404, 200, 404),
     "GET /api/audit": (401, 403, 403, 200, 200),
     "GET /api/dashboard/stats": (401, 403, 200, 200, 403),
     "GET /admin/login": (200, 303, 303, 303, 303),
@@ -67,10 +90,25 @@ MATRIX = {
     "POST /admin/logout": (303, 303, 303, 303, 303),
     "GET /admin/setup": (200, 200, 200, 200, 200),
     "POST /admin/setup": (404, 404, 404, 404, 404),
+    "GET /admin/microsoft": (503, 503, 503, 503, 503),
+    "GET /admin/microsoft/signed-out": (503, 503, 503, 503, 503),
     "GET /admin/link": (200, 200, 200, 200, 200),
     "POST /admin/link": (404, 404, 404, 404, 404),
     "GET /admin/complete-setup": (303, 403, 403, 403, 403),
     "POST /admin/complete-setup": (401, 403, 403, 403, 403),
+    "GET /admin/session": (303, 204, 204, 204, 204),
+    "GET /admin/account/": (303, 200, 200, 200, 200),
+    "GET /admin/account/proof": (303, 204, 204, 204, 204),
+    "GET /admin/account/prove": (303, 200, 200, 200, 200),
+    "POST /admin/account/prove": (401, 422, 422, 422, 422),
+    "GET /admin/account/second-factor": (303, 200, 200, 200, 200),
+    "POST /admin/account/second-factor/start": (401, 200, 200, 200, 200),
+    "POST /admin/account/second-factor/confirm": (401, 422, 422, 422, 422),
+    "POST /admin/account/second-factor/recovery-codes": (401, 409, 409, 409, 409),
+    "POST /admin/account/second-factor/remove": (401, 303, 303, 303, 303),
+    "POST /admin/account/password": (401, 422, 422, 422, 422),
+    "POST /admin/account/sessions/end": (401, 422, 422, 422, 422),
+    "POST /admin/account/sessions/end-all": (401, 303, 303, 303, 303),
     "GET /admin/": (303, 200, 200, 200, 200),
     "GET /admin/vm/list": (303, 200, 200, 200, 200),
     "GET /admin/vm/details/{pk}": (303, 200, 200, 200, 200),
@@ -97,6 +135,14 @@ MATRIX = {
     "POST /admin/trash/delete": (401, 403, 403, 403, 403),
     "POST /admin/trash/restore/{pk}": (401, 403, 403, 303, 403),
     "POST /admin/trash/purge/{pk}": (401, 403, 403, 303, 403),
+    "GET /admin/token/list": (303, 200, 200, 200, 200),
+    "GET /admin/token/details/{pk}": (303, 404, 404, 200, 404),
+    "GET /admin/token/create": (303, 200, 200, 200, 200),
+    "POST /admin/token/create": (401, 303, 303, 303, 303),
+    "GET /admin/token/made/{pk}": (303, 303, 303, 303, 303),
+    "GET /admin/token/edit/{pk}": (303, 404, 404, 404, 404),
+    "POST /admin/token/edit/{pk}": (401, 404, 404, 404, 404),
+    "POST /admin/token/delete": (401, 404, 404, 303, 404),
     "GET /admin/user/list": (303, 403, 403, 200, 403),
     "GET /admin/user/details/{pk}": (303, 403, 403, 200, 403),
     "GET /admin/user/create": (303, 403, 403, 200, 403),
@@ -106,6 +152,10 @@ MATRIX = {
     "POST /admin/user/delete": (401, 403, 403, 303, 403),
     "POST /admin/user/deactivate/{pk}": (401, 403, 403, 303, 403),
     "POST /admin/user/activate/{pk}": (401, 403, 403, 303, 403),
+    "POST /admin/user/unlock/{pk}": (401, 403, 403, 303, 403),
+    "POST /admin/user/end-sessions/{pk}": (401, 403, 403, 303, 403),
+    "POST /admin/user/revoke-tokens/{pk}": (401, 403, 403, 303, 403),
+    "POST /admin/user/reset-second-factor/{pk}": (401, 403, 403, 303, 403),
     "POST /admin/user/reset/{pk}": (401, 403, 403, 200, 403),
     "GET /admin/audit/list": (303, 403, 403, 200, 200),
     "GET /admin/audit/details/{pk}": (303, 403, 403, 200, 200),
@@ -140,12 +190,15 @@ class Things:
     trash: int
     hypervisor: int
     user: int
+    token: int
     audit: int = 1
+    auth: int = 999_999_999
+    """Nobody's session."""
 
     def of(self, path: str) -> int:
         if path.endswith(("/restore", "/purge")):
             return self.trash
-        words = {"vms": "vm", "hypervisors": "hypervisor", "users": "user"}
+        words = {"vms": "vm", "hypervisors": "hypervisor", "users": "user", "tokens": "token"}
         word = f"{path}//".split("/")[2]
         found: int = getattr(self, words.get(word, word), 1)
         return found
@@ -166,7 +219,9 @@ def fresh(admin: Person) -> Things:
         trashed = inventory.add(work, NewVM(vm_name=f"trashed-{n}"))
         inventory.remove(work, trashed.id)
         user = users.add(work, NewUser.model_validate(person(n)))
-    return Things(vm.id, trashed.id, home.id, user.id)
+        new = NewToken(name=f"token-{n}", scopes=[Scope.INVENTORY_READ])
+        token, _ = api_tokens.add_for(work, user.id, new)
+    return Things(vm.id, trashed.id, home.id, user.id, token.id)
 
 
 def person(n: int) -> dict[str, str]:
@@ -188,7 +243,7 @@ def revision(api: TestClient, things: Things, path: str) -> str:
     return tag.strip('"v')
 
 
-def body(path: str) -> dict[str, str]:
+def body(path: str) -> dict[str, Any]:
     """What each operation wants, in the names of both doors; the rest is ignored."""
     n = next(number)
     return {
@@ -201,6 +256,8 @@ def body(path: str) -> dict[str, str]:
         "password": PASSWORD,
         "new_password": PASSWORD,
         "token": "no such token",
+        **({"scopes": ["inventory:read"]} if path.startswith("/api") else {}),
+        "scopes.inventory:read": "true",
     }
 
 
@@ -219,7 +276,7 @@ def walk(routes: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]]
 
 
 def ask(
-    client: TestClient, method: str, path: str, things: Things, form: dict[str, str]
+    client: TestClient, method: str, path: str, things: Things, form: dict[str, Any]
 ) -> Response:
     address = path.replace("{id}", str(things.of(path))).replace("{pk}", str(things.of(path)))
     address += QUERIES.get(path, "")
@@ -253,14 +310,14 @@ def test_a_role_may_what_the_contract_says(
     anonymous: TestClient,
     things: Iterator[Things],
 ) -> None:
-    wrong, api, kept = [], admin.api, next(things)
+    wrong, kept = [], next(things)
     for row, expected in MATRIX.items():
         method, path = row.split()
         target, form = kept if method == "GET" else next(things), body(path)
         if row in REMOVING_A_HYPERVISOR:
             emptied(admin, target)
         if "/edit/" in path:
-            form["revision"] = revision(api, target, path)
+            form["revision"] = revision(admin.api, target, path)
         client = client_of(people, anonymous, who, path)
         answer = ask(client, method, path, target, form)
         if answer.status_code != expected[WHO.index(who)]:

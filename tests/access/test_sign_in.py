@@ -56,8 +56,8 @@ def test_a_user_signs_in_at_both_doors(name: str, browser: TestClient, admin: Pe
 REFUSED = (
     ("nobody", PASSWORD),
     ("otto", "wrong"),
-    ("otto", ""),
-    ("otto", PASSWORD + " "),
+    ("rita", ""),
+    ("aud", PASSWORD + " "),
     ("closed", PASSWORD),
     ("invited", PASSWORD),
     ("", ""),

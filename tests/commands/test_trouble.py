@@ -1,5 +1,6 @@
 """What goes wrong around the program is told in one line, and `vmtrak doctor` says what to mend."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from click.testing import Result
 
 from tests import services
 from tests.faults.running import PROGRAM, ask, environment
+from vmtrak import schema
 
 START_OF_MIGRATE = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))"
 UNPRIVILEGED = (
@@ -97,7 +99,7 @@ def test_a_full_disk_is_one_line_and_the_next_start_completes(tmp_path: Path) ->
         timeout=60,
     )
     assert "the database does not work: disk" in told_outside(full)
-    assert ask(tmp_path, "migrate").stdout == "The database is now at revision 0001.\n"
+    assert ask(tmp_path, "migrate").stdout == f"The database is now at revision {schema.head()}.\n"
 
 
 def test_a_database_server_that_is_away_is_one_line_without_the_password(tmp_path: Path) -> None:
@@ -141,3 +143,36 @@ def test_the_doctor_notices_a_damaged_file(tmp_path: Path) -> None:
     assert examined.exit_code == 1
     [line] = [line for line in examined.stdout.splitlines() if line.startswith("MEND  ")]
     assert "damaged" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [
+        (".", "data folder"),
+        ("inventory.db", "database files"),
+        ("queue.db", "database files"),
+        ("secret-key", "secret key"),
+        ("credential-keys", "key ring"),
+    ],
+)
+@pytest.mark.parametrize("mode", [0o040, 0o004, 0o022])
+def test_the_doctor_names_what_others_can_read_and_the_mode_that_mends_it(
+    tmp_path: Path, name: str, subject: str, mode: int
+) -> None:
+    assert ask(tmp_path, "migrate").exit_code == 0
+    (tmp_path / "secret-key").write_text("0123456789abcdefghijklmnopqrstuvwxyz")
+    key = base64.b64encode(bytes(range(32))).decode()
+    (tmp_path / "credential-keys").write_text(f"first:{key}")
+    for file in ("queue.db", "secret-key", "credential-keys"):
+        (tmp_path / file).touch()
+        (tmp_path / file).chmod(0o600)
+    assert ask(tmp_path, "doctor").exit_code == 0
+    path = tmp_path / name
+    path.chmod(path.stat().st_mode | mode)
+    examined = ask(tmp_path, "doctor")
+    assert examined.exit_code == 1
+    [line] = [line for line in examined.stdout.splitlines() if line.startswith("MEND  ")]
+    assert line.startswith(f"MEND  {subject}: others can ")
+    assert f" {path}; chmod " in line
+    path.chmod(int(line.split()[-3], 8))
+    assert ask(tmp_path, "doctor").exit_code == 0

@@ -23,6 +23,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
     assert {" ".join(path) for path in every(main)} == {
         "",
         "serve",
+        "worker",
         "migrate",
         "demo",
         "doctor",
@@ -53,6 +54,7 @@ def test_it_tells_its_version() -> None:
         "serve now",
         "serve --port many",
         "serve --port 65536",
+        "worker --port 1",
         "migrate --fast",
         "demo --port -1",
         "user",

@@ -31,10 +31,18 @@ VARYING = {
     "accessToken",
     "created_at",
     "deleted_at",
+    "expires_at",
+    "hint",
+    "last_seen_at",
     "next",
+    "proved_at",
+    "recovery_codes",
     "request_id",
+    "secret",
+    "token",
     "updated_at",
     "uptime",
+    "uri",
     "version",
 }
 

@@ -68,13 +68,13 @@ def ask(folder: Path, *arguments: str, given: str = "", **settings: str) -> Resu
 class Server:
     """A running `vmtrak serve`; `output` and `errors` are what it has printed so far."""
 
-    def __init__(self, folder: Path, port: int, **settings: str) -> None:
+    def __init__(self, folder: Path, port: int, *options: str, **settings: str) -> None:
         self.port = port
         self.address = f"http://127.0.0.1:{port}"
         self._output = folder / f"output-{port}"
         with self._output.open("ab") as output, self._errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [PROGRAM, "serve", "--port", str(port)],
+                [PROGRAM, "serve", "--port", str(port), *options],
                 env=environment(folder, **settings),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -126,9 +126,9 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, **settings: str) -> Iterator[Server]:
+def serving(folder: Path, *options: str, **settings: str) -> Iterator[Server]:
     """A server that answers; it is killed at the end unless it was stopped before."""
-    server = Server(folder, services.free_port(), **settings)
+    server = Server(folder, services.free_port(), *options, **settings)
     try:
         server.wait_until_ready()
         yield server

@@ -39,11 +39,12 @@ GOOD = {
     "VMTRAK_CREDENTIAL_KEYS": f"{RING},k2:{OTHER}",
     "VMTRAK_ACCESS_TOKEN_MINUTES": "5",
     "VMTRAK_REFRESH_TOKEN_DAYS": "30",
-    "VMTRAK_OIDC_ISSUER": "https://login.example.org/tenant/v2.0",
+    "VMTRAK_OIDC_ISSUER": f"https://login.example.org/{TENANT}/v2.0",
     "VMTRAK_OIDC_CLIENT_ID": "vmtrak",
     "VMTRAK_OIDC_CLIENT_SECRET": "hunter2-oidc",
     "VMTRAK_OIDC_ROLE_CLAIM": "groups",
     "VMTRAK_OIDC_ROLE_MAP": "VMTrak.Admin=admin, a=b=read",
+    "VMTRAK_OIDC_GUESTS_REVEAL": "on",
     "VMTRAK_ENTRA_TENANT_ID": TENANT,
     "VMTRAK_SITE_ADMIN_EMAIL": "it@corp.local",
     "VMTRAK_SMTP_HOST": "mail.example.org",
@@ -193,6 +194,8 @@ BAD = [
     ("VMTRAK_QUEUE_URL", "amqp://queue"),
     ("VMTRAK_QUEUE_URL", "redis://"),
     ("VMTRAK_QUEUE_URL", "redis://queue:port"),
+    ("VMTRAK_QUEUE_URL", "redis://queue?magic=1"),
+    ("VMTRAK_QUEUE_URL", "redis://queue?socket_timeout=long"),
     ("VMTRAK_QUEUE_URL", "sqlite://"),
     ("VMTRAK_BASE_URL", "vm.example.org"),
     ("VMTRAK_BASE_URL", "ftp://vm.example.org"),
@@ -573,6 +576,53 @@ def test_a_secret_in_a_file_that_has_no_effect_yet_is_named_too(tmp_path: Path) 
     path.write_text("Hunter2-smtp")
     settings = read(VMTRAK_SMTP_PASSWORD_FILE=str(path))
     assert settings.unused() == ["VMTRAK_SMTP_PASSWORD"]
+
+
+# The provider: settings that mean something together
+
+
+ENTRA = "https://login.microsoftonline.com"
+PROVIDER = {"VMTRAK_OIDC_CLIENT_ID": "vmtrak", "VMTRAK_OIDC_ROLE_MAP": "a=admin"}
+
+
+def test_the_issuer_follows_from_the_tenant_and_the_tenant_from_its_issuer() -> None:
+    by_tenant = read(VMTRAK_ENTRA_TENANT_ID=TENANT.upper(), **PROVIDER)
+    assert (by_tenant.tenant, by_tenant.issuer) == (TENANT, f"{ENTRA}/{TENANT}/v2.0")
+    by_issuer = read(VMTRAK_OIDC_ISSUER=f"{ENTRA}/{TENANT}/v2.0", **PROVIDER)
+    assert (by_issuer.tenant, by_issuer.issuer) == (TENANT, f"{ENTRA}/{TENANT}/v2.0")
+    other = read(VMTRAK_OIDC_ISSUER=f"https://login.example.org/{TENANT}/v2.0", **PROVIDER)
+    assert other.tenant is None
+
+
+def test_a_tenant_in_another_cloud_is_named_with_its_issuer() -> None:
+    issuer = f"https://login.microsoftonline.us/{TENANT}/v2.0"
+    settings = read(VMTRAK_ENTRA_TENANT_ID=TENANT, VMTRAK_OIDC_ISSUER=issuer, **PROVIDER)
+    assert (settings.tenant, settings.issuer) == (TENANT, issuer)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (PROVIDER, "VMTRAK_OIDC_CLIENT_ID: needs VMTRAK_ENTRA_TENANT_ID or VMTRAK_OIDC_ISSUER"),
+        (
+            {"VMTRAK_OIDC_CLIENT_ID": "vmtrak", "VMTRAK_ENTRA_TENANT_ID": TENANT},
+            "VMTRAK_OIDC_ROLE_MAP: must map at least one role",
+        ),
+        (
+            {"VMTRAK_OIDC_ISSUER": f"{ENTRA}/common/v2.0", "VMTRAK_ENTRA_TENANT_ID": TENANT},
+            "VMTRAK_OIDC_ISSUER: is not the issuer of VMTRAK_ENTRA_TENANT_ID",
+        ),
+    ],
+)
+def test_half_a_provider_stops_the_start(given: dict[str, str], line: str) -> None:
+    assert refusal(**given).startswith(line)
+
+
+def test_guests_reveal_nothing_unless_a_setting_says_so() -> None:
+    assert read().oidc_guests_reveal == "off"
+    assert refusal(VMTRAK_OIDC_GUESTS_REVEAL="yes") == (
+        "VMTRAK_OIDC_GUESTS_REVEAL: must be off or on"
+    )
 
 
 def documented() -> dict[str, tuple[bool, str]]:

@@ -1,14 +1,30 @@
 """Users, their sessions and tokens: from proof of identity to an Actor."""
 
-from vmtrak.accounts import links, passwords, sessions, users
+from vmtrak.accounts import (
+    api_tokens,
+    identities,
+    limits,
+    links,
+    passwords,
+    second_factor,
+    sessions,
+    tickets,
+    users,
+)
 from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.accounts.inputs import (
+    Code,
     FirstAdmin,
     NewPassword,
+    NewToken,
     NewUser,
+    PasswordChange,
     PasswordReset,
+    ProofOfIdentity,
     Setup,
     SignIn,
+    TokenQuery,
+    TokenState,
     UserPatch,
 )
 from vmtrak.accounts.models import (
@@ -25,12 +41,16 @@ from vmtrak.accounts.models import (
 
 __all__ = [
     "ApiToken",
+    "Code",
     "FirstAdmin",
     "Identity",
     "NewPassword",
+    "NewToken",
     "NewUser",
     "OneTimeLink",
+    "PasswordChange",
     "PasswordReset",
+    "ProofOfIdentity",
     "RecoveryCode",
     "RefreshToken",
     "SecondFactor",
@@ -39,10 +59,17 @@ __all__ = [
     "SignIn",
     "SignInLimit",
     "SignedIn",
+    "TokenQuery",
+    "TokenState",
     "User",
     "UserPatch",
+    "api_tokens",
+    "identities",
+    "limits",
     "links",
     "passwords",
+    "second_factor",
     "sessions",
+    "tickets",
     "users",
 ]

@@ -4,12 +4,13 @@ import hashlib
 from datetime import datetime
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, String
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from vmtrak.audit import Audited
-from vmtrak.db import Base, Identifier, Key, Moment
+from vmtrak.db import Base, Identifier, Key, Moment, SealedText
 from vmtrak.fields import fold
+from vmtrak.sealing import Sealed
 
 
 def digest(token: str) -> str:
@@ -194,35 +195,46 @@ class Identity(Base):
     )
 
 
+_IN_FORCE = text("confirmed_at IS NOT NULL")
+
+
 class SecondFactor(Base):
     """A user's TOTP secret, sealed; in force once `confirmed_at` is set.
 
-    `last_step` is the newest time step whose code was taken: no code counts twice (RFC 6238, 5.2).
+    Beside the one in force there may be one that is yet to take its place. `last_step` is the
+    newest time step whose code was taken: no code counts twice (RFC 6238, 5.2).
     """
 
     __tablename__ = "second_factors"
 
     id: Mapped[int] = mapped_column(Identifier, primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"))
-    sealed_secret: Mapped[str] = mapped_column(String(512))
+    sealed_secret: Mapped[Sealed] = mapped_column(SealedText)
     confirmed_at: Mapped[datetime | None] = mapped_column(Moment)
     last_step: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(Moment)
 
     __table_args__ = (
-        Index("uq_second_factors_user_id", "user_id", unique=True),
+        Index(None, "user_id"),
+        Index(
+            "uq_second_factors_in_force",
+            "user_id",
+            unique=True,
+            sqlite_where=_IN_FORCE,
+            postgresql_where=_IN_FORCE,
+        ),
         {"sqlite_autoincrement": True},
     )
 
 
 class RecoveryCode(Base):
-    """A code that stands in once for a lost second factor, kept as a password hash."""
+    """A code that stands in once for a lost second factor, kept as its SHA-256."""
 
     __tablename__ = "recovery_codes"
 
     id: Mapped[int] = mapped_column(Identifier, primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), index=True)
-    code_hash: Mapped[str] = mapped_column(String(256))
+    code_hash: Mapped[str] = mapped_column(String(64))
     used_at: Mapped[datetime | None] = mapped_column(Moment)
 
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -231,12 +243,15 @@ class RecoveryCode(Base):
 class SignInLimit(Base):
     """How many sign-ins failed in a row for an account, an address or a known browser.
 
-    `key` says which, without naming anybody: names that nobody has are counted, too.
+    `key` says which, without naming anybody: names that nobody has are counted, too. `pending`
+    counts attempts that are being checked, each a failure until it is known to be right;
+    `last_failed_at` is when the newest of either kind began.
     """
 
     __tablename__ = "sign_in_limits"
 
-    key: Mapped[str] = mapped_column(String(80), primary_key=True)
+    key: Mapped[str] = mapped_column(String(128), primary_key=True)
     failures: Mapped[int] = mapped_column()
+    pending: Mapped[int] = mapped_column()
     last_failed_at: Mapped[datetime] = mapped_column(Moment, index=True)
     blocked_until: Mapped[datetime | None] = mapped_column(Moment)

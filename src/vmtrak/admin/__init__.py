@@ -1,15 +1,19 @@
 """The panel: SQLAdmin's mounting and menu, VMTrak's own pages."""
 
 from vmtrak.admin import base
+from vmtrak.admin.account import AccountPages
 from vmtrak.admin.events import AuditView
 from vmtrak.admin.home import home
 from vmtrak.admin.hypervisors import HypervisorView
+from vmtrak.admin.microsoft import MicrosoftPages
+from vmtrak.admin.second_factor import SecondFactorPages
 from vmtrak.admin.sign_in import SignInPages
+from vmtrak.admin.tokens import TokenView
 from vmtrak.admin.users import UserView
 from vmtrak.admin.vms import TrashView, VMView
 from vmtrak.web.state import State
 
-VIEWS: list[type[base.View]] = [VMView, HypervisorView, TrashView, UserView, AuditView]
+VIEWS: list[type[base.View]] = [VMView, HypervisorView, TrashView, TokenView, UserView, AuditView]
 
 
 class Panel(base.Panel):
@@ -18,3 +22,6 @@ class Panel(base.Panel):
     def __init__(self, state: State) -> None:
         super().__init__(state, VIEWS, home)
         self.admin.router.routes[:0] = SignInPages(self).routes()
+        self.admin.router.routes[:0] = AccountPages(self).routes()
+        self.admin.router.routes[:0] = MicrosoftPages(self).routes()
+        self.admin.router.routes[:0] = SecondFactorPages(self).routes()

@@ -45,8 +45,18 @@ DONE: Mapping[str, str] = {
     "purged": "Destroyed.",
     "deactivated": "The account is closed and its sessions have ended.",
     "activated": "The account is open again.",
+    "revoked": "The token is revoked and no longer works.",
+    "unlocked": "The account is open to attempts again.",
+    "their-sessions-ended": "All sessions of the account have ended.",
+    "tokens-revoked": "All API tokens of the account are revoked.",
+    "factor-reset": "The second factor is gone; a password is enough until another is set up.",
     "signed-out": "You have signed out.",
     "password": "Your password is set.",
+    "password-changed": "Your password is changed, and your other sessions have ended.",
+    "factor-removed": "Your second factor is removed, and its recovery codes have ended.",
+    "proved": "That is you. Now go on with what you wanted to do.",
+    "session-ended": "The session has ended.",
+    "sessions-ended": "Your other sessions have ended.",
 }
 """What a page says about the step before it. The cookie carries only the key."""
 
@@ -92,6 +102,7 @@ class Field:
     mono: bool = False
     step: str | None = None
     min: str | None = None
+    max: str | None = None
     autocomplete: str | None = None
     value: Any = ""
     errors: list[str] = field(default_factory=list)
@@ -115,6 +126,7 @@ class View(ModelView):
     noun: ClassVar[str]
     read: ClassVar[Permission]
     write: ClassVar[Permission | None] = None
+    save_words: ClassVar[str] = "Save"
     new_input: ClassVar[type[Input] | None] = None
     patch_input: ClassVar[type[Input] | None] = None
     can_export = False
@@ -355,6 +367,8 @@ class Panel(Admin):
             "errors": list(typed.top),
             "revision": typed.revision,
             "conflict": typed.conflict,
+            "save": view.save_words,
+            "goes_on": view.patch_input is not None,
             "save_as_new": not new and view.new_input is not None and view.save_as,
             "cancel_href": f"/admin/{view.kind}/" + ("list" if new else f"details/{number}"),
             "new": new,
@@ -371,6 +385,7 @@ class Panel(Admin):
         notes = [{"level": "success", "text": DONE[done]}] if done in DONE else []
         around = {
             "person": actor if actor.user_id else None,
+            "provider": self.state.oidc.registration.name if self.state.oidc else None,
             "menu": _menu(actor, request.url.path),
             "flash": notes,
             "version": vmtrak.__version__,
@@ -392,6 +407,7 @@ class Panel(Admin):
             "heading": HEADINGS.get(status, "That did not work"),
             "message": words_of(error),
             "request_id": request_id_of(request) if status >= 500 else None,  # noqa: PLR2004
+            "unsent": status == 401 and request.method not in SAFE,  # noqa: PLR2004
         }
         response = await self.render(request, "error.html", context, status)
         response.headers.update(extra_headers(error))
@@ -418,6 +434,7 @@ _MENU = (
     ("VMs", "/admin/vm/list", "vm", Permission.VM_READ),
     ("Hypervisors", "/admin/hypervisor/list", "hypervisor", Permission.HYPERVISOR_READ),
     ("Trash", "/admin/trash/list", "trash", Permission.TRASH),
+    ("API tokens", "/admin/token/list", "key", Permission.ACCOUNT),
     ("Users", "/admin/user/list", "user", Permission.USERS),
     ("Audit trail", "/admin/audit/list", "audit", Permission.AUDIT_READ),
 )
@@ -457,7 +474,9 @@ def filled(sections: list[tuple[str, list[Field]]], typed: Typed) -> list[dict[s
     for _, fields in sections:
         for one in fields:
             value = typed.values.get(one.name)
-            if one.type == "checkbox":
+            if one.type == "choices":
+                one.value = _ticked(one, typed.values)
+            elif one.type == "checkbox":
                 one.value = value in (True, "true", "on")
             elif one.type != "password":
                 one.value = "" if value is None else f"{value}"
@@ -497,11 +516,19 @@ def _plain(
     data: dict[str, Any] = {"revision": form.get("revision")}
     for _, fields in view.sections(actor, new=edited is None):
         for one in fields:
-            if one.type == "checkbox":
+            if one.type == "choices":
+                data[one.name] = _ticked(one, form)
+            elif one.type == "checkbox":
                 data[one.name] = one.name in form
             elif one.name in form and not (one.type == "password" and not form[one.name]):
                 data[one.name] = form[one.name]
     return data
+
+
+def _ticked(one: Field, form: Mapping[str, Any]) -> list[str]:
+    """Which boxes of a group are ticked: each has a name of its own, a form's names are unique."""
+    values = [option["value"] for option in one.options]
+    return [value for value in values if f"{one.name}.{value}" in form]
 
 
 def _refused(form: Mapping[str, str], error: Exception, revision: int | None = None) -> Typed:

@@ -21,6 +21,15 @@ LABELS: Mapping[str, str] = {
     "auth.logout": "signed out",
     "auth.refresh_reuse": "presented a used refresh token",
     "auth.setup_completed": "finished the set-up",
+    "auth.password_changed": "changed their password",
+    "auth.sessions_ended": "ended sessions",
+    "auth.locked": "locked out",
+    "auth.proved": "proved who they are",
+    "auth.proof_failed": "failed to prove who they are",
+    "auth.second_factor_added": "set up a second factor",
+    "auth.second_factor_removed": "removed the second factor",
+    "auth.recovery_codes_made": "made new recovery codes",
+    "auth.recovery_code_used": "used a recovery code",
     "vm.create": "added",
     "vm.update": "changed",
     "vm.delete": "moved to the trash",
@@ -29,10 +38,13 @@ LABELS: Mapping[str, str] = {
     "hypervisor.create": "added",
     "hypervisor.update": "changed",
     "hypervisor.delete": "removed",
+    "token.create": "made",
+    "token.revoke": "revoked",
     "user.create": "added",
     "user.update": "changed",
     "user.deactivate": "closed the account",
     "user.password_reset": "reset the password",
+    "user.unlock": "unlocked",
 }
 
 _WORDS: Mapping[str, str] = {
@@ -54,16 +66,19 @@ _WORDS: Mapping[str, str] = {
     "is_active": "Active",
     "notify_expiry": "Expiry notices",
     "must_change_password": "Must change password",
+    "second_factor_required": "Second factor required",
+    "has_second_factor": "Has a second factor",
 }
 
 KINDS: Mapping[str, str] = {
     "vm": "VM",
     "hypervisor": "Hypervisor",
     "user": "User",
+    "token": "API token",
     "auth": "Sign-in",
 }
 
-_PAGES = {"vm": "vm", "hypervisor": "hypervisor", "user": "user"}
+_PAGES = {"vm": "vm", "hypervisor": "hypervisor", "user": "user", "token": "token"}
 _GONE = {"vm.delete", "vm.purge", "hypervisor.delete"}
 
 

@@ -7,13 +7,32 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from vmtrak.access import Actor
-from vmtrak.accounts import FirstAdmin, NewPassword, Setup, SignIn, links, sessions, users
+from vmtrak.accounts import (
+    FirstAdmin,
+    NewPassword,
+    Setup,
+    SignIn,
+    links,
+    sessions,
+    tickets,
+    users,
+)
 from vmtrak.admin.base import Field, Panel, Typed, filled, posted, redirect
-from vmtrak.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound
+from vmtrak.errors import (
+    CodeRequired,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotAuthenticated,
+    NotFound,
+    TooMany,
+    VmtrakError,
+)
 from vmtrak.fields import parse
 from vmtrak.web import sign_in
-from vmtrak.web.errors import status_of
+from vmtrak.web.errors import extra_headers, for_scripts, status_of
 from vmtrak.web.guard import SAFE
+from vmtrak.web.sign_in import Proven
 from vmtrak.web.state import State, actor_of
 
 _USERNAME = ("username", "User name", "text", "username")
@@ -59,18 +78,88 @@ class SignInPages:
             return await self._login_page(request, {"next": target})
         form = await posted(request)
         target = sign_in.own_path(form.get("next"))
+        if "code" in form and "password" not in form:
+            return await self._code(request, form["code"], target)
         try:
-            user_id = await sign_in.prove(self.state, request, parse(SignIn, form))
-        except (Invalid, NotAuthenticated) as error:
-            words = sessions.WRONG if isinstance(error, Invalid) else str(error)
-            context = {"next": target, "username": form.get("username", "")[:128], "error": words}
-            return await self._login_page(request, context, 401)
-        return await self._start(request, user_id, target)
+            proven = await sign_in.prove(self.state, request, parse(SignIn, form))
+        except CodeRequired as error:
+            if _in_place(request):
+                raise
+            return await self._code_page(request, target, ticket=error.ticket)
+        except (Invalid, NotAuthenticated, TooMany) as error:
+            return await self._refused(request, form, target, error)
+        return await self._finish(request, proven, target)
+
+    async def _code(self, request: Request, code: str, target: str) -> Response:
+        """The second page of a sign-in with a second factor."""
+        holder = await sign_in.holder(self.state, request)
+        if holder is None:
+            response = await self._login_page(
+                request, {"next": target, "error": sign_in.TOO_LATE}, 401
+            )
+            sign_in.clear_code_cookie(response, self.state)
+            return response
+        try:
+            proven = await sign_in.prove_code(self.state, request, holder, code)
+        except (NotAuthenticated, TooMany) as error:
+            return await self._code_page(request, target, error)
+        response = await self._finish(request, proven, target)
+        sign_in.clear_code_cookie(response, self.state)
+        return response
+
+    async def _code_page(
+        self,
+        request: Request,
+        target: str,
+        error: VmtrakError | None = None,
+        ticket: str | None = None,
+    ) -> Response:
+        context = {"title": "Enter your code", "next": target, "error": error and str(error)}
+        status = status_of(error) if error else 200
+        response = await self.panel.render(request, "code.html", context, status)
+        response.headers.update(extra_headers(error) if error else {})
+        if ticket:
+            sign_in.set_code_cookie(response, self.state, ticket)
+        return response
+
+    async def _finish(self, request: Request, proven: Proven, target: str) -> Response:
+        token = await self.state.database.writing(
+            self._signed_in, actor_of(request), proven, request.headers.get("user-agent")
+        )
+        response = Response(status_code=204) if _in_place(request) else redirect(target)
+        sign_in.set_panel_cookie(response, self.state, token)
+        sign_in.set_device_cookie(response, self.state, proven)
+        return response
+
+    def _signed_in(self, visitor: Actor, proven: Proven, agent: str | None) -> str:
+        with self.state.database.work(visitor) as work:
+            sign_in.accepted(work, proven)
+            return sessions.sign_in_panel(work, proven.user_id, agent)
+
+    async def _refused(
+        self, request: Request, form: dict[str, str], target: str, error: VmtrakError
+    ) -> Response:
+        """The sign-in page again, with what was typed but the password."""
+        words = sessions.WRONG if isinstance(error, Invalid) else str(error)
+        if _in_place(request):
+            raise NotAuthenticated(words) if isinstance(error, Invalid) else error
+        context = {"next": target, "username": form.get("username", "")[:128], "error": words}
+        status = 429 if isinstance(error, TooMany) else 401
+        response = await self._login_page(request, context, status)
+        if isinstance(error, TooMany):
+            response.headers.update(extra_headers(error))
+        return response
 
     async def _login_page(
         self, request: Request, context: dict[str, Any], status: int = 200
     ) -> Response:
-        around = {"title": "Sign in", "error": None, "username": ""}
+        oidc = self.state.oidc
+        around = {
+            "title": "Sign in",
+            "error": None,
+            "username": "",
+            "provider": oidc.registration.name if oidc else None,
+        }
         return await self.panel.render(request, "login.html", {**around, **context}, status)
 
     async def _start(
@@ -88,9 +177,12 @@ class SignInPages:
             return sessions.sign_in_panel(work, user_id, agent)
 
     async def logout(self, request: Request) -> Response:
-        if actor_of(request).session_id is not None:
-            await self.state.database.writing(self._end, actor_of(request))
-        response = redirect("/admin/login", "signed-out")
+        actor = actor_of(request)
+        if actor.session_id is not None:
+            await self.state.database.writing(self._end, actor)
+        over_provider = self.state.oidc is not None and actor.sign_in_method == "microsoft"
+        target = "/admin/microsoft/signed-out" if over_provider else "/admin/login"
+        response = redirect(target, "signed-out")
         sign_in.clear_panel_cookie(response, self.state)
         return response
 
@@ -120,19 +212,29 @@ class SignInPages:
         if "password" not in form:
             return await self._setup_page(request, "fields", _fields(*wanted), Typed(form), token)
         try:
-            user_id = await self.state.database.writing(self._set_up, request, form, first=first)
+            user_id, ticket = await self.state.database.writing(
+                self._set_up, request, form, first=first
+            )
         except (Invalid, Conflict) as error:
             typed = _wrong(form, error)
             return await self._setup_page(
                 request, "fields", _fields(*wanted), typed, token, status_of(error)
             )
+        if ticket:
+            return await self._code_page(request, sign_in.AFTER_SIGN_IN, ticket=ticket)
         return await self._start(request, user_id, sign_in.AFTER_SIGN_IN, "password")
 
-    def _set_up(self, request: Request, form: dict[str, str], *, first: bool) -> int:
+    def _set_up(
+        self, request: Request, form: dict[str, str], *, first: bool
+    ) -> tuple[int, str | None]:
+        """The user, and a ticket for the password if a code is owed beside it."""
         with self.state.database.work(actor_of(request)) as work:
             if first:
-                return users.add_first(work, form["token"], parse(FirstAdmin, form)).id
-            return users.set_up(work, form["token"], parse(NewPassword, form)).id
+                return users.add_first(work, form["token"], parse(FirstAdmin, form)).id, None
+            user = users.set_up(work, form["token"], parse(NewPassword, form))
+        owed = user.has_second_factor
+        ticket = tickets.issue(self.state.rules, user.id, user.password_hash or "")
+        return user.id, ticket if owed else None
 
     async def _setup_page(  # noqa: PLR0913, PLR0917 - the parts of the page
         self,
@@ -196,6 +298,11 @@ class SignInPages:
         fields = filled([("", _fields(_EMAIL, _PASSWORD))], typed)[0]["fields"]
         context = {"title": "Set your password", "fields": fields, "errors": list(typed.top)}
         return await self.panel.render(request, "password.html", context, status)
+
+
+def _in_place(request: Request) -> bool:
+    """Whether a page's script signs in, which goes on by itself."""
+    return for_scripts(request.url.path, request.headers.get("accept", ""))
 
 
 def _wrong(form: dict[str, str], error: Invalid | Conflict) -> Typed:

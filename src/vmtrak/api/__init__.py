@@ -4,7 +4,17 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from vmtrak.api import audit, auth, dashboard, hypervisors, users, vms
+from vmtrak.api import (
+    audit,
+    auth,
+    dashboard,
+    hypervisors,
+    microsoft,
+    second_factor,
+    tokens,
+    users,
+    vms,
+)
 from vmtrak.api.base import answer, routes
 from vmtrak.api.document import openapi
 from vmtrak.web.state import State
@@ -13,7 +23,10 @@ ENDPOINTS = (
     *vms.ENDPOINTS,
     *hypervisors.ENDPOINTS,
     *auth.ENDPOINTS,
+    *microsoft.ENDPOINTS,
+    *second_factor.ENDPOINTS,
     *users.ENDPOINTS,
+    *tokens.ENDPOINTS,
     *audit.ENDPOINTS,
     *dashboard.ENDPOINTS,
 )

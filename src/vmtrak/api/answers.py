@@ -5,7 +5,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from vmtrak.access import Role
+from vmtrak.access import Role, Scope
 from vmtrak.inventory import Environment, HypervisorType, OsType, PowerState, Status
 
 T = TypeVar("T")
@@ -127,6 +127,27 @@ class UserAnswer(_Answer):
     updated_at: datetime
 
 
+class TokenAnswer(_Answer):
+    """An API token. `hint` is its last four characters; no networks: it works from anywhere."""
+
+    id: int
+    user_id: int
+    username: str
+    name: str
+    hint: str
+    scopes: list[Scope]
+    allowed_networks: list[str]
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    last_used_ip_address: str | None
+
+
+class NewTokenAnswer(TokenAnswer):
+    token: str
+
+
 class SignedInUser(_Answer):
     id: int
     username: str
@@ -142,6 +163,50 @@ class LoginAnswer(_Answer):
 
 class RefreshAnswer(_Answer):
     accessToken: str  # noqa: N815 - as above
+
+
+class ProvedAnswer(_Answer):
+    """The session goes on under a new access token; the one before works no more."""
+
+    ok: Literal[True]
+    proved_at: datetime
+    accessToken: str  # noqa: N815 - as above
+
+
+class SecondFactorAnswer(_Answer):
+    """Who signs in over a provider has the provider's second factor: none is `available` here."""
+
+    available: bool
+    enrolled: bool
+    required: bool
+    enrolled_at: datetime | None
+    recovery_codes: int
+
+
+class EnrolmentAnswer(_Answer):
+    """The secret for an authenticator app, and the same as the address that a QR code carries."""
+
+    secret: str
+    uri: str
+
+
+class RecoveryCodesAnswer(_Answer):
+    recovery_codes: list[str]
+
+
+class SessionAnswer(_Answer):
+    """A session that works. `device` is made of what the client said of itself."""
+
+    id: int
+    kind: Literal["panel", "api"]
+    method: Literal["password", "link", "microsoft"]
+    device: str
+    ip_address: str | None
+    last_ip_address: str | None
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    current: bool
 
 
 class Expiring(_Answer):

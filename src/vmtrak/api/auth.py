@@ -3,29 +3,32 @@
 from starlette.responses import Response
 
 from vmtrak import accounts, audit
-from vmtrak.access import Actor
-from vmtrak.accounts import Setup, SignIn, User, sessions, users
-from vmtrak.api.answers import LoginAnswer, Ok, RefreshAnswer, UserAnswer
+from vmtrak.access import Actor, Permission
+from vmtrak.accounts import PasswordChange, Setup, SignIn, User, sessions, users
+from vmtrak.api.answers import LoginAnswer, Ok, RefreshAnswer, SessionAnswer, UserAnswer
 from vmtrak.api.base import Call, Endpoint, answer
 from vmtrak.errors import NotAuthenticated, NotFound
-from vmtrak.web import sign_in
+from vmtrak.web import own_password, sign_in
 from vmtrak.web.guard import REFRESH_COOKIE
+from vmtrak.web.sign_in import Proven
 
 
 async def login(call: Call) -> Response:
     attempt = call.json(SignIn)
-    user_id = await sign_in.prove(call.state, call.request, attempt)
-    tokens, user = await call.state.database.writing(_start, call, user_id)
+    proven = await sign_in.prove(call.state, call.request, attempt)
+    tokens, user = await call.state.database.writing(_start, call, proven)
     response = answer({"accessToken": tokens.access, "user": user})
     sign_in.set_refresh_cookie(response, call.state, tokens)
+    sign_in.set_device_cookie(response, call.state, proven)
     return response
 
 
-def _start(call: Call, user_id: int) -> tuple[sessions.Tokens, dict[str, object]]:
+def _start(call: Call, proven: Proven) -> tuple[sessions.Tokens, dict[str, object]]:
     with call.state.database.work(call.actor) as work:
+        sign_in.accepted(work, proven)
         agent = call.request.headers.get("user-agent")
-        tokens = sessions.sign_in_api(work, user_id, call.state.rules, agent)
-        user = work.session.get_one(User, user_id)
+        tokens = sessions.sign_in_api(work, proven.user_id, call.state.rules, agent)
+        user = work.session.get_one(User, proven.user_id)
     names = ("id", "username", "email", "role", "must_change_password")
     return tokens, {name: audit.plain(getattr(user, name)) for name in names}
 
@@ -77,6 +80,36 @@ def complete_setup(call: Call) -> Response:
     return answer({"ok": True})
 
 
+def list_sessions(call: Call) -> Response:
+    with call.state.database.read() as session:
+        return answer(sessions.of(session, call.actor, call.actor.user_id or 0))
+
+
+def end_session(call: Call) -> Response:
+    with call.state.database.work(call.actor) as work:
+        sessions.end(work, call.number())
+    return answer({"ok": True})
+
+
+def end_other_sessions(call: Call) -> Response:
+    with call.state.database.work(call.actor) as work:
+        sessions.end_others(work)
+    return answer({"ok": True})
+
+
+async def change_password(call: Call) -> Response:
+    """Who has shown the present password goes on in a new session, with new tokens."""
+    wanted, rules = call.json(PasswordChange), call.state.rules
+    tokens = await own_password.change(
+        call.state, call.actor, wanted, lambda work: sessions.renew_api(work, rules)
+    )
+    response = answer({"accessToken": tokens.access})
+    sign_in.set_refresh_cookie(response, call.state, tokens)
+    return response
+
+
+_OWN = Permission.ACCOUNT
+
 ENDPOINTS = (
     Endpoint(
         "POST",
@@ -85,7 +118,7 @@ ENDPOINTS = (
         LoginAnswer,
         login,
         body=SignIn,
-        errors=(401,),
+        errors=(401, 429),
         open=True,
     ),
     Endpoint(
@@ -106,6 +139,42 @@ ENDPOINTS = (
         Ok,
         complete_setup,
         body=Setup,
+        permission=_OWN,
         errors=(409,),
+    ),
+    Endpoint(
+        "POST",
+        "/auth/password",
+        "Change one's own password; the session goes on with new tokens, the others end",
+        RefreshAnswer,
+        change_password,
+        body=PasswordChange,
+        permission=_OWN,
+        errors=(429,),
+    ),
+    Endpoint(
+        "GET",
+        "/auth/sessions",
+        "One's own sessions that work",
+        list[SessionAnswer],
+        list_sessions,
+        permission=_OWN,
+    ),
+    Endpoint(
+        "DELETE",
+        "/auth/sessions",
+        "End one's own sessions but the present one",
+        Ok,
+        end_other_sessions,
+        permission=_OWN,
+    ),
+    Endpoint(
+        "DELETE",
+        "/auth/sessions/{id}",
+        "End one of one's own sessions",
+        Ok,
+        end_session,
+        permission=_OWN,
+        errors=(404, 422),
     ),
 )

@@ -124,6 +124,7 @@ RunAsync = Callable[[Call], Awaitable[Response]]
 class Endpoint:
     """One row of the table. A plain `run` works in a database thread, an async one on the loop.
 
+    `pages` are the statuses that come as pages, for a browser.
     `quick` tells which reads are so short that on SQLite they are done on the event loop as well.
     """
 
@@ -140,6 +141,7 @@ class Endpoint:
     open: bool = False
     quick: Callable[[Call], bool] | None = None
     etag: bool = False
+    pages: tuple[int, ...] = ()
     tag: str = field(default="")
 
 

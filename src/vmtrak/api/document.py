@@ -91,7 +91,7 @@ def _operation(endpoint: Endpoint, schema: dict[str, Any]) -> dict[str, Any]:
     if endpoint.open:
         cookie = endpoint.path in {"/auth/refresh", "/auth/logout"}
         operation["security"] = [{"refreshCookie": []}, {}] if cookie else []
-    if endpoint.method in {"PUT", "DELETE"}:
+    if HTTPStatus.PRECONDITION_FAILED in endpoint.errors:
         operation["parameters"].append(_IF_MATCH)
     return operation
 
@@ -162,4 +162,20 @@ def _responses(endpoint: Endpoint, schema: dict[str, Any]) -> dict[str, Any]:
         codes |= {401, 403}
     for code in sorted(codes):
         found[str(code)] = {"description": HTTPStatus(code).phrase, "content": _PROBLEM}
+    return found | _pages(endpoint)
+
+
+def _pages(endpoint: Endpoint) -> dict[str, Any]:
+    """What a browser gets: pages, and redirects without a body of JSON."""
+    found: dict[str, Any] = {}
+    if endpoint.status == HTTPStatus.SEE_OTHER:
+        found["303"] = {"description": HTTPStatus.SEE_OTHER.phrase}
+    for code in endpoint.pages:
+        content = {"text/html": {"schema": {"type": "string"}}}
+        # Where no provider is set up, that is told as a problem.
+        problem = _PROBLEM if code == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        found[str(code)] = {
+            "description": HTTPStatus(code).phrase,
+            "content": content | problem,
+        }
     return found

@@ -3,16 +3,18 @@
 from starlette.responses import Response
 
 from vmtrak.access import Permission
-from vmtrak.accounts import NewUser, PasswordReset, UserPatch, users
-from vmtrak.accounts.inputs import Password
-from vmtrak.api.answers import Ok, UserAnswer
+from vmtrak.accounts import (
+    NewUser,
+    PasswordReset,
+    UserPatch,
+    api_tokens,
+    limits,
+    sessions,
+    users,
+)
+from vmtrak.api.answers import Ok, SessionAnswer, UserAnswer
 from vmtrak.api.base import Call, Endpoint, answer, etag
-
-
-class NewUserWithPassword(NewUser):
-    """A user to be added, who changes the password at the first sign-in."""
-
-    password: Password
+from vmtrak.errors import Invalid
 
 
 def list_(call: Call) -> Response:
@@ -27,7 +29,10 @@ def get(call: Call) -> Response:
 
 
 def add(call: Call) -> Response:
-    new = call.json(NewUserWithPassword)
+    """Who has no password needs a link, which only the panel shows, or awaits the provider."""
+    new = call.json(NewUser)
+    if not (new.password or new.awaits_subject or new.awaits_email):
+        raise Invalid({"password": ["is required"]})
     with call.state.database.work(call.actor) as work:
         user = users.add(work, new)
     headers = {"ETag": etag(user.revision), "Location": f"/api/users/{user.id}"}
@@ -54,6 +59,32 @@ def reset_password(call: Call) -> Response:
     return answer({"ok": True})
 
 
+def list_sessions(call: Call) -> Response:
+    number = call.number()
+    with call.state.database.read() as session:
+        users.get(session, call.actor, number)
+        return answer(sessions.of(session, call.actor, number))
+
+
+def end_sessions(call: Call) -> Response:
+    number = call.number()
+    with call.state.database.work(call.actor) as work:
+        users.end_sessions(work, number)
+    return answer({"ok": True})
+
+
+def revoke_tokens(call: Call) -> Response:
+    with call.state.database.work(call.actor) as work:
+        api_tokens.revoke_all(work, call.number())
+    return answer({"ok": True})
+
+
+def unlock(call: Call) -> Response:
+    with call.state.database.work(call.actor) as work:
+        limits.unlock(work, call.number())
+    return answer({"ok": True})
+
+
 _ADMIN = Permission.USERS
 
 ENDPOINTS = (
@@ -64,7 +95,7 @@ ENDPOINTS = (
         "Add a user",
         UserAnswer,
         add,
-        body=NewUserWithPassword,
+        body=NewUser,
         status=201,
         permission=_ADMIN,
         errors=(409,),
@@ -109,5 +140,41 @@ ENDPOINTS = (
         body=PasswordReset,
         permission=_ADMIN,
         errors=(404,),
+    ),
+    Endpoint(
+        "POST",
+        "/users/{id}/unlock",
+        "Open an account that failed sign-ins have locked",
+        Ok,
+        unlock,
+        permission=_ADMIN,
+        errors=(404, 422),
+    ),
+    Endpoint(
+        "GET",
+        "/users/{id}/sessions",
+        "A user's sessions that work",
+        list[SessionAnswer],
+        list_sessions,
+        permission=_ADMIN,
+        errors=(404, 422),
+    ),
+    Endpoint(
+        "POST",
+        "/users/{id}/end-sessions",
+        "End all sessions of a user",
+        Ok,
+        end_sessions,
+        permission=_ADMIN,
+        errors=(404, 422),
+    ),
+    Endpoint(
+        "POST",
+        "/users/{id}/revoke-tokens",
+        "End all API tokens of a user",
+        Ok,
+        revoke_tokens,
+        permission=_ADMIN,
+        errors=(404, 422),
     ),
 )

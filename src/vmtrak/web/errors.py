@@ -15,6 +15,7 @@ STATUS = MappingProxyType(
     {
         errors.Malformed: 400,
         errors.NotAuthenticated: 401,
+        errors.CodeRequired: 401,
         errors.Forbidden: 403,
         errors.SetupRequired: 403,
         errors.SecondFactorRequired: 403,
@@ -39,6 +40,11 @@ _WORDS = MappingProxyType(
 )
 
 INTERNAL = "Something went wrong on our side. The request id leads an administrator to the cause."
+
+
+def for_scripts(path: str, accept: str) -> bool:
+    """Whether who asks reads problem+json: everybody under /api, and the panel's own fetches."""
+    return path.startswith("/api/") or ("application/json" in accept and "text/html" not in accept)
 
 
 def status_of(error: Exception) -> int:

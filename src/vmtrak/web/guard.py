@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
 from urllib.parse import quote
 
 from loguru import logger
@@ -15,7 +14,8 @@ from vmtrak.access import Actor
 from vmtrak.accounts import api_tokens, sessions
 from vmtrak.errors import Forbidden, NotAuthenticated, SecondFactorRequired, SetupRequired
 from vmtrak.logs import bound
-from vmtrak.web.errors import status_of
+from vmtrak.web.errors import for_scripts, status_of
+from vmtrak.web.proxies import client_address
 from vmtrak.web.state import ACTOR, State
 
 PANEL_COOKIE = "vmtrak_session"
@@ -37,6 +37,11 @@ OPEN = frozenset(
         "/api/auth/login",
         "/api/auth/refresh",
         "/api/auth/logout",
+        "/admin/microsoft",
+        "/admin/microsoft/signed-out",
+        "/api/auth/microsoft",
+        "/api/auth/microsoft/callback",
+        "/api/auth/microsoft/logout",
     }
 )
 """Addresses that need no actor."""
@@ -46,7 +51,20 @@ UNFINISHED = frozenset(
 )
 """What works for an account that must finish its set-up first."""
 
-UNENROLLED = frozenset({"/admin/logout", "/api/auth/logout", "/api/auth/me"})
+UNENROLLED = frozenset(
+    {
+        "/admin/account/prove",
+        "/admin/account/second-factor",
+        "/admin/account/second-factor/confirm",
+        "/admin/account/second-factor/start",
+        "/admin/logout",
+        "/api/auth/logout",
+        "/api/auth/me",
+        "/api/auth/prove",
+        "/api/auth/second-factor",
+        "/api/auth/second-factor/confirm",
+    }
+)
 """What works for an account that must set up its second factor first."""
 
 _PANEL_POLICY = (
@@ -67,6 +85,10 @@ _API_HEADERS = [
     *_COMMON,
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
+_PAGES = frozenset({"/api/docs", "/api/auth/microsoft", "/api/auth/microsoft/callback"})
+"""Addresses under /api that may answer with a page of the panel's kind."""
+
+_FRONT_CHANNEL = "/api/auth/microsoft/logout"
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 LARGEST_BODY = 1024 * 1024
@@ -87,9 +109,11 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visitor = sessions.visitor(_address(scope), secrets.token_hex(8))
+        scope["scheme"] = "https" if self._state.secure_cookies else "http"
+        address = client_address(scope, self._state.trusted_proxies)
+        visitor = sessions.visitor(address, secrets.token_hex(8))
         scope[ACTOR] = visitor
-        answer = _Answer(send, scope["path"], secure=self._state.secure_cookies)
+        answer = _Answer(send, scope["path"], self._state)
         with bound(request_id=visitor.request_id):
             try:
                 refused = await self._admit(scope, visitor)
@@ -124,7 +148,8 @@ class Guard:
             return None if path in OPEN else _to_sign_in(scope, api=api)
         scope[ACTOR] = actor
         self._state.presence.note(actor)
-        return _unfinished(actor, path, api=api)
+        accept = headers.get(b"accept", b"").decode("latin-1")
+        return _unfinished(actor, path, scripts=for_scripts(path, accept))
 
     async def _actor(
         self, headers: dict[bytes, bytes], visitor: Actor, *, api: bool
@@ -141,37 +166,57 @@ class Guard:
             look_up = sessions.by_cookie
         if not token:
             return None
-        if database.sqlite:
-            # A look-up by key in a local file is cheaper than handing it to a thread.
-            return look_up(database, self._state.rules, token, visitor)
-        return await database.reading(look_up, database, self._state.rules, token, visitor)
+        try:
+            if database.sqlite:
+                # A look-up by key in a local file is cheaper than handing it to a thread.
+                return look_up(database, self._state.rules, token, visitor)
+            return await database.reading(look_up, database, self._state.rules, token, visitor)
+        except api_tokens.ForeignNetworkError as error:
+            if error.is_news:
+                await database.writing(self._note_foreign, visitor, error.token_id)
+            raise Forbidden(str(error)) from None
+
+    def _note_foreign(self, visitor: Actor, token_id: int) -> None:
+        with self._state.database.work(visitor) as work:
+            api_tokens.note_foreign(work, token_id)
 
 
-def _unfinished(actor: Actor, path: str, *, api: bool) -> Response | None:
+def _unfinished(actor: Actor, path: str, *, scripts: bool) -> Response | None:
     """Where an account goes that has something to finish before anything else works."""
     if actor.must_change_password and path not in UNFINISHED | OPEN:
-        if api:
+        if scripts:
             raise SetupRequired
         return RedirectResponse("/admin/complete-setup", 303)
     if actor.must_enrol and path not in UNENROLLED | UNFINISHED | OPEN:
-        if api:
+        if scripts:
             raise SecondFactorRequired
         return RedirectResponse("/admin/account/second-factor", 303)
     return None
 
 
-_READ = frozenset({b"authorization", b"cookie", b"origin", b"sec-fetch-site", b"host"})
+_READ = frozenset(
+    {b"accept", b"authorization", b"cookie", b"origin", b"sec-fetch-site", b"host"}
+)
+
+
+def _framed_by(origin: str) -> list[tuple[bytes, bytes]]:
+    """The headers of the one page that another site shows in a frame."""
+    common = [(name, value) for name, value in _COMMON if name != b"x-frame-options"]
+    policy = f"default-src 'none'; frame-ancestors {origin}"
+    return [*common, (b"content-security-policy", policy.encode())]
 
 
 class _Answer:
     """Adds the security headers on the way out and remembers whether the answer has begun."""
 
-    def __init__(self, send: Send, path: str, *, secure: bool) -> None:
+    def __init__(self, send: Send, path: str, state: State) -> None:
         self._send = send
         self.started = False
-        scripts = path.startswith("/api/") and path != "/api/docs"
+        scripts = path.startswith("/api/") and path not in _PAGES
         self._headers = _API_HEADERS if scripts else _PANEL_HEADERS
-        if secure:
+        if path == _FRONT_CHANNEL and state.oidc is not None:
+            self._headers = _framed_by(state.oidc.registration.origin)
+        if state.secure_cookies:
             self._headers = [*self._headers, _HSTS]
         self._storable = path.startswith("/static/")
 
@@ -183,15 +228,6 @@ class _Answer:
             if not self._storable and not any(name == b"cache-control" for name, _ in given):
                 message["headers"].append((b"cache-control", b"no-store"))
         await self._send(message)
-
-
-def _address(scope: Scope) -> str | None:
-    """Where the request came from; a proxy's header that was believed may say anything."""
-    client = scope.get("client")
-    try:
-        return str(ip_address(client[0])) if client else None
-    except ValueError:
-        return None
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:

@@ -10,7 +10,11 @@ from vmtrak.access import Actor
 from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.db import Database
 from vmtrak.reachability import Prober
+from vmtrak.sealing import KeyRing
+from vmtrak.web.oidc import Provider
 from vmtrak.web.presence import Presence
+from vmtrak.web.proxies import Network
+from vmtrak.web.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +23,17 @@ class State:
 
     database: Database
     rules: SessionRules
+    keys: KeyRing
     prober: Prober
     today: Callable[[], date]
     secure_cookies: bool
     base_url: str
+    trusted_proxies: tuple[Network, ...] = ()
+    oidc: Provider | None = None
+    site_admin_email: str | None = None
     presence: Presence = field(default_factory=Presence)
+    guesses: Turns = field(default_factory=lambda: Turns(at_once=2, waiting=200))
+    slowed: Turns = field(default_factory=lambda: Turns(at_once=8, waiting=80))
 
 
 ACTOR = "vmtrak.actor"
