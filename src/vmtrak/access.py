@@ -102,7 +102,8 @@ class Actor:
 
     `user_id` is None for the program itself and for a visitor whose sign-in failed; `token_id`
     is the API token's that the request came with. `proved_at` is when the person last showed who
-    they are in this session, `must_enrol` whether a second factor is due before anything else.
+    they are in this session, `must_enrol` whether the second factor that is required of them is
+    due before anything else.
     """
 
     username: str
@@ -114,6 +115,7 @@ class Actor:
     session_id: int | None = None
     token_id: int | None = None
     must_change_password: bool = False
+    factor_required: bool = False
     must_enrol: bool = False
     is_guest: bool = False
     sign_in_method: str = "local"

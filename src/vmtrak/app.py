@@ -1,6 +1,6 @@
 """The composition root: everything is wired here, and nothing else happens here."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -57,6 +57,14 @@ def build(settings: Settings, *, probing: bool = True) -> Starlette:
     return app
 
 
+_FACTOR_OF: Mapping[str, frozenset[Role]] = {
+    "optional": frozenset(),
+    "admin": frozenset({Role.ADMIN}),
+    "all": frozenset(Role),
+}
+"""Whose second factor each value of the setting requires."""
+
+
 def make_state(settings: Settings, *, probing: bool = True) -> State:
     zone = settings.timezone
     return State(
@@ -66,6 +74,7 @@ def make_state(settings: Settings, *, probing: bool = True) -> State:
             timedelta(minutes=settings.access_token_minutes),
             timedelta(days=settings.refresh_token_days),
             guests_reveal=settings.oidc_guests_reveal == "on",
+            factor_of=_FACTOR_OF[settings.second_factor],
         ),
         keys=KeyRing(settings.sealing_keys()),
         prober=Prober(probing=probing),

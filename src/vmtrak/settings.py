@@ -326,6 +326,9 @@ class Settings(BaseSettings):
     oidc_role_map: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_role_map)] = Field(
         (), description="claim=role pairs, roles being read, readwrite, admin and auditor"
     )
+    second_factor: Literal["optional", "admin", "all"] = Field(
+        "optional", description="optional, admin or all"
+    )
     oidc_guests_reveal: Literal["off", "on"] = Field("off", description="off or on")
     site_admin_email: str | None = Field(
         None, pattern=f"^{_ADDRESS}$", description="an e-mail address"

@@ -5,7 +5,7 @@ import pytest
 from tests.conftest import PASSWORD, Person
 from vmtrak import inventory
 from vmtrak.access import SYSTEM
-from vmtrak.accounts import Setup, User, users
+from vmtrak.accounts import Setup, User, UserPatch, users
 from vmtrak.db import Database
 from vmtrak.errors import Invalid
 from vmtrak.inventory import NewVM
@@ -51,6 +51,20 @@ def test_an_operator_sees_everything_anyway_and_may_correct_theirs(
     body = {"email": "otto.new@vmtrak.example", "password": NEW}
     assert operator.api.post("/api/auth/complete-setup", json=body).json() == {"ok": True}
     assert operator.api.get("/api/auth/me").json()["email"] == "otto.new@vmtrak.example"
+
+
+def test_who_changes_their_address_does_not_lay_hands_on_its_owners_first_sign_in(
+    database: Database, operator: Person
+) -> None:
+    """The mark meant whoever has the address that the administrator saw."""
+    for email, kept in (("Otto@vmtrak.example", True), (BOSS, False)):
+        must_set_up(database, operator)
+        with database.work(SYSTEM) as work:
+            users.change(work, operator.user_id, UserPatch(awaits_email=True))
+        body = {"email": email, "password": NEW}
+        assert operator.api.post("/api/auth/complete-setup", json=body).json() == {"ok": True}
+        with database.read() as session:
+            assert session.get_one(User, operator.user_id).awaits_email is kept
 
 
 def test_the_present_password_is_not_a_new_one(database: Database, operator: Person) -> None:

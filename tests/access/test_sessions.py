@@ -206,6 +206,24 @@ def test_a_failed_sign_in_leaves_the_session_alone(operator: Person) -> None:
     assert panel_is_open(client)
 
 
+def test_a_client_that_signs_in_again_leaves_its_session_of_before(
+    operator: Person, admin: Person
+) -> None:
+    client, login = anonymous_client(operator.app), {"username": "otto", "password": PASSWORD}
+    first = client.post("/api/auth/login", json=login).json()["accessToken"]
+    before = dict(client.cookies)
+    second = client.post("/api/auth/login", json=login).json()["accessToken"]
+    answers = [
+        client.get("/api/auth/me", headers={"Authorization": f"Bearer {token}"}).status_code
+        for token in (first, second)
+    ]
+    assert answers == [401, 200]
+    left = anonymous_client(operator.app)
+    left.cookies.set("refreshToken", before["refreshToken"], domain="127.0.0.1", path="/api/auth")
+    assert left.post("/api/auth/refresh").status_code == 401
+    assert events(admin, action="auth.logout")[0]["username"] == "otto"
+
+
 def test_a_cookie_that_was_planted_is_not_taken_over(operator: Person) -> None:
     planted = "planted-by-somebody-else"
     client = anonymous_client(operator.app)

@@ -11,10 +11,10 @@ from vmtrak.accounts import users
 from vmtrak.demo import sign_in_link
 
 MENUS = {
-    "admin": ["Dashboard", "VMs", "Hypervisors", "Trash", "Users", "Audit trail"],
-    "operator": ["Dashboard", "VMs", "Hypervisors"],
-    "auditor": ["Dashboard", "VMs", "Hypervisors", "Audit trail"],
-    "reader": ["Dashboard", "VMs"],
+    "admin": ["Dashboard", "VMs", "Hypervisors", "Trash", "API tokens", "Users", "Audit trail"],
+    "operator": ["Dashboard", "VMs", "Hypervisors", "API tokens"],
+    "auditor": ["Dashboard", "VMs", "Hypervisors", "API tokens", "Audit trail"],
+    "reader": ["Dashboard", "VMs", "API tokens"],
 }
 PASSWORD = "correct horse battery staple"
 

@@ -13,7 +13,19 @@ from tests.conftest import PASSWORD, Person, anonymous_client
 from tests.oidc.conftest import sessions_in, trail
 from vmtrak import audit
 from vmtrak.access import SYSTEM, Permission, Role
-from vmtrak.accounts import Identity, NewUser, User, UserPatch, identities, links, sessions, users
+from vmtrak.accounts import (
+    ApiToken,
+    Identity,
+    NewToken,
+    NewUser,
+    User,
+    UserPatch,
+    api_tokens,
+    identities,
+    links,
+    sessions,
+    users,
+)
 from vmtrak.audit import Action
 from vmtrak.db import Database, Work, now
 from vmtrak.errors import Conflict, Refusal, SignInRefused
@@ -305,6 +317,20 @@ def test_an_account_that_awaits_its_person_is_claimed_once(
     assert refused(database, replace(GRACE, subject="another")).reason == Refusal.TAKEN
 
 
+def test_an_api_token_of_before_does_not_act_in_the_name_of_who_claims_the_account(
+    database: Database,
+) -> None:
+    user = awaiting(database, awaits_email=True)
+    new = NewToken.model_validate({"name": "kept for later", "scopes": ["inventory:read"]})
+    with database.work(SYSTEM) as work:
+        token, _ = api_tokens.add_for(work, user.id, new)
+    enter(database)
+    with database.read() as session:
+        assert session.get_one(ApiToken, token.id).revoked_at is not None
+    [event] = trail(database, Action.TOKEN_REVOKE)
+    assert event.entity_id == token.id
+
+
 def test_an_account_is_not_claimed_by_another_identifier(database: Database) -> None:
     awaiting(database, awaits_subject=GRACE.subject)
     assert refused(database, replace(GRACE, subject=GRACE.subject.upper())).reason == Refusal.TAKEN
@@ -345,6 +371,14 @@ def test_without_a_role_nothing_is_claimed(database: Database) -> None:
     before = awaiting(database, awaits_email=True)
     assert refused(database, replace(GRACE, role=None)).reason == Refusal.NO_ROLE
     assert account(database, "grace").revision == before.revision
+
+
+def test_who_may_not_claim_an_account_does_not_end_its_sessions(database: Database) -> None:
+    user = awaiting(database, awaits_email=True)
+    with database.work(VISITOR) as work:
+        sessions.sign_in_panel(work, user.id, "tests")
+    assert refused(database, replace(GRACE, role=None)).reason == Refusal.NO_ROLE
+    assert [each.ended_at for each in sessions_in(database)] == [None]
 
 
 def test_a_closed_account_is_not_claimed(database: Database) -> None:

@@ -114,6 +114,18 @@ def test_elsewhere_an_address_counts_once_it_was_verified() -> None:
     assert not person(entra=False, acct=1).is_guest
 
 
+@pytest.mark.parametrize(
+    "address", ["bob@straße.example", "bo\u017fs@corp.example", "ﬃ@corp.example"]
+)
+def test_an_address_that_compares_as_somebody_elses_does_not_count(address: str) -> None:
+    """Names are compared by case folding, which makes one of straße and strasse."""
+    alike = person(entra=False, email=address, email_verified=True)
+    assert alike.vouched == ()
+    assert alike.email.endswith("@unverified.example")
+    umlaut = person(entra=False, email="Jörg@Bücher.example", email_verified=True)
+    assert umlaut.vouched == ("Jörg@bücher.example",)
+
+
 def test_what_is_no_address_is_not_taken_for_one() -> None:
     odd = person(email="ada", preferred_username=["x@corp.example"])
     assert odd.vouched == ()

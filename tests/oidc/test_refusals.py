@@ -1,5 +1,6 @@
 """Everything that must not let anybody in, each provoked at a provider that really answers so."""
 
+import time
 from typing import Any
 
 import pytest
@@ -21,7 +22,9 @@ from tests.oidc.provider import Mischief, Provider, Trouble
 from tests.oidc.visitor import query_of, with_query
 from vmtrak.audit import Action
 from vmtrak.db import Database
+from vmtrak.web import sign_in
 from vmtrak.web.guard import PANEL_COOKIE
+from vmtrak.web.microsoft import CALLBACK, PATH
 from vmtrak.web.oidc import wire
 
 ADA = PEOPLE["ada"]
@@ -94,6 +97,37 @@ def test_a_callback_without_the_cookie_of_its_flow_is_refused(
     visit.vmtrak.cookies.clear()
     assert_refused(database, visit.come_back(address), "no_flow")
     assert provider.redeemed == 0
+
+
+@pytest.mark.parametrize("step", ["callback", "start"])
+def test_an_address_that_fails_again_and_again_is_slowed_and_still_gets_in(
+    step: str,
+    visit: Visit,
+    database: Database,
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody fills the trail, or has VMTrak ask the provider, as fast as they like."""
+    path = PATH if step == "start" else f"{CALLBACK}?state=x&code=y"
+    if step == "start":
+        provider.mischief.answers["metadata"] = troubles.status(500)
+    monkeypatch.setattr(sign_in, "SLOWED_BY", 0.5)
+    statuses = {visit.vmtrak.get(path).status_code for _ in range(21)}
+    assert statuses == {502 if step == "start" else 400}
+    assert len(trail(database, Action.LOGIN_FAILED)) == 21
+    began = time.monotonic()
+    visit.vmtrak.get(path)
+    assert time.monotonic() - began >= 0.5
+    provider.mischief.answers.clear()
+    assert visit.sign_in().status_code == 303
+
+
+def test_who_comes_in_never_makes_an_address_slow(
+    visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_in, "SLOWED_BY", 60)
+    for _ in range(23):
+        assert visit.sign_in().status_code == 303
 
 
 def test_a_callback_that_somebody_else_began_signs_nobody_in(

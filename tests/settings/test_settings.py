@@ -45,6 +45,7 @@ GOOD = {
     "VMTRAK_OIDC_ROLE_CLAIM": "groups",
     "VMTRAK_OIDC_ROLE_MAP": "VMTrak.Admin=admin, a=b=read",
     "VMTRAK_OIDC_GUESTS_REVEAL": "on",
+    "VMTRAK_SECOND_FACTOR": "admin",
     "VMTRAK_ENTRA_TENANT_ID": TENANT,
     "VMTRAK_SITE_ADMIN_EMAIL": "it@corp.local",
     "VMTRAK_SMTP_HOST": "mail.example.org",

@@ -277,14 +277,15 @@ def cookies_of(app: Starlette) -> dict[str, str]:
     client.headers["Origin"] = BASE_URL
     form = {"username": "otto", "password": PASSWORD}
     given = [client.post("/admin/login", data=form), client.post("/api/auth/login", json=form)]
-    lines = [answer.headers["set-cookie"] for answer in given]
+    lines = [line for answer in given for line in answer.headers.get_list("set-cookie")]
     return {line.partition("=")[0]: line.partition(";")[2] for line in lines}
 
 
 def test_cookies_are_for_their_door_alone(app: Starlette) -> None:
     found = cookies_of(app)
-    assert set(found) == {"vmtrak_session", "refreshToken"}
+    assert set(found) == {"vmtrak_session", "refreshToken", "vmtrak_device"}
     for name, path, site in (
+        ("vmtrak_device", "/", "strict"),
         ("vmtrak_session", "/admin", "lax"),
         ("refreshToken", "/api/auth", "strict"),
     ):

@@ -13,6 +13,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
+from vmtrak.access import Role
 from vmtrak.accounts.models import SignedIn
 from vmtrak.fields import LARGEST_ID
 
@@ -24,13 +25,15 @@ class SessionRules:
     """What sessions go by.
 
     The key that signs access tokens (HS256, at least 32 bytes), the lifetimes of access and refresh
-    tokens, and whether guests of the provider's tenant may reveal credentials.
+    tokens, whether guests of the provider's tenant may reveal credentials, and the roles of which a
+    second factor is required beside the accounts of which an administrator requires it.
     """
 
     secret: bytes = field(repr=False)
     access: timedelta
     refresh: timedelta
     guests_reveal: bool = False
+    factor_of: frozenset[Role] = frozenset()
 
     @classmethod
     def of(cls, key: bytes, minutes: int, days: int) -> "SessionRules":

@@ -14,7 +14,7 @@ from sqlalchemy import or_, select
 
 from vmtrak import audit
 from vmtrak.access import Actor, Role
-from vmtrak.accounts import administrators, links, sessions
+from vmtrak.accounts import administrators, api_tokens, links, sessions
 from vmtrak.accounts.models import Identity, SignedIn, User
 from vmtrak.accounts.sessions import Proof
 from vmtrak.audit import Action
@@ -109,6 +109,7 @@ def _claimed(work: Work, person: Person, user: User) -> User:
     links.end_all(work, user.id)
     _identify(work, person, user)
     _record(work, Action.USER_LINKED, user)
+    api_tokens.end_all(work, user.id)
     return user
 
 
@@ -230,7 +231,8 @@ def prove(work: Work, person: Person, session_id: int) -> str:
 def note_refusal(work: Work, refused: SignInRefused, session_id: int | None = None) -> None:
     """Record that somebody did not get in, or did not prove who they are in this session.
 
-    Where the provider takes a role back, the person's sessions end.
+    Where the provider takes a role back, the person's sessions end; those of an account that still
+    awaits its person do not.
     """
     actor = _actor_of_session(work, session_id)
     work.actor = actor or work.actor
@@ -243,7 +245,9 @@ def note_refusal(work: Work, refused: SignInRefused, session_id: int | None = No
         detail={"reason": refused.reason.value, **refused.about},
     )
     if refused.reason in _TOLD_AGAIN and refused.user_id is not None:
-        sessions.end_all(work, refused.user_id)
+        user = work.session.get_one(User, refused.user_id)
+        if user.sign_in_method != "local":
+            sessions.end_all(work, user.id)
 
 
 def sign_out(work: Work, provider_sid: str) -> int:

@@ -98,12 +98,13 @@ def of_address(address: str | None) -> str:
     return f"address:{place}"
 
 
-def arrived(work: Work, counter: str, address: str) -> tuple[int, bool]:
+def arrived(work: Work, counter: str | None, address: str) -> tuple[int, bool]:
     """Count an attempt at its address: what it weighs there, and whether it has to go slowly.
 
-    Raises `TooMany` while the counter is locked, for whatever the attempt may be.
+    Raises `TooMany` while the counter is locked, for whatever the attempt may be. An attempt over
+    the provider has no counter.
     """
-    found = work.session.get(SignInLimit, counter)
+    found = work.session.get(SignInLimit, counter) if counter else None
     if found is not None:
         _refuse_while_locked(found, work.moment)
     row = _locked(work, address)
@@ -153,7 +154,7 @@ def failed(work: Work, attempt: Attempt) -> None:
 
 def succeeded(work: Work, attempt: Attempt) -> None:
     """The attempt was right: the failures before it are forgotten."""
-    _give_back(work, attempt)
+    give_back(work, attempt.address, attempt.weight)
     row = _locked(work, attempt.counter)
     row.pending, row.failures = max(row.pending - 1, 0), 0
     row.blocked_until = None
@@ -161,7 +162,7 @@ def succeeded(work: Work, attempt: Attempt) -> None:
 
 def withdrawn(work: Work, attempt: Attempt) -> None:
     """The attempt was neither: something is still missing, and failures before it count on."""
-    _give_back(work, attempt)
+    give_back(work, attempt.address, attempt.weight)
     row = _locked(work, attempt.counter)
     row.pending = max(row.pending - 1, 0)
 
@@ -241,12 +242,13 @@ def _forget_old(row: SignInLimit, at: datetime) -> None:
         row.failures, row.pending = row.failures + row.pending, 0
 
 
-def _give_back(work: Work, attempt: Attempt) -> None:
-    if attempt.address is None:
+def give_back(work: Work, address: str | None, weight: int) -> None:
+    """Take from the address what an attempt weighed there that was no failure."""
+    if address is None:
         return
-    row = _locked(work, attempt.address)
+    row = _locked(work, address)
     if row.blocked_until is not None:
-        row.blocked_until -= timedelta(seconds=attempt.weight)
+        row.blocked_until -= timedelta(seconds=weight)
 
 
 def _locked(work: Work, key: str) -> SignInLimit:

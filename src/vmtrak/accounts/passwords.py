@@ -9,6 +9,7 @@ from typing import TypeVar, TypeVarTuple
 import anyio
 import anyio.to_thread
 import bcrypt
+from anyio.lowlevel import RunVar
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from pydantic import SecretStr
@@ -34,7 +35,7 @@ BCRYPT_MOST = 14
 _BCRYPT_READS = 72
 """Bytes of the password that bcrypt looks at; the library refuses more rather than cut them."""
 
-_limiter: anyio.CapacityLimiter | None = None
+_limiter: RunVar[anyio.CapacityLimiter] = RunVar("passwords")
 
 
 COMMON_BELOW = 9
@@ -163,7 +164,9 @@ def settle(
 
 async def in_thread(call: Callable[[*Ts], R], *args: *Ts) -> R:
     """Hash or check, two at a time at most, away from the event loop and the database threads."""
-    global _limiter  # noqa: PLW0603 - belongs to the one event loop of the process
-    if _limiter is None:
-        _limiter = anyio.CapacityLimiter(2)
-    return await anyio.to_thread.run_sync(call, *args, limiter=_limiter)
+    try:
+        limiter = _limiter.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(2)
+        _limiter.set(limiter)
+    return await anyio.to_thread.run_sync(call, *args, limiter=limiter)

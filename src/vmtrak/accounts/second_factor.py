@@ -76,7 +76,7 @@ def standing(session: Session, actor: Actor) -> Standing:
     )
     left = _left(session, user.id)
     local = user.sign_in_method == "local"
-    return Standing(local, user.has_second_factor, user.second_factor_required, since, left)
+    return Standing(local, user.has_second_factor, actor.factor_required, since, left)
 
 
 def start(work: Work, keys: KeyRing, site: str) -> Enrolment:
@@ -135,7 +135,7 @@ def new_recovery_codes(work: Work) -> list[str]:
 def remove(work: Work) -> None:
     """Take the actor's own factor away, unless an administrator requires it."""
     user = _own(work)
-    if user.second_factor_required:
+    if work.actor.factor_required:
         message = "Your account must have a second factor; you can only put another in its place."
         raise Conflict(message)
     _taken_away(work, user)

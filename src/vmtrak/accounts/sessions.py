@@ -155,6 +155,7 @@ def standing(
     """The actor that the columns of `STANDING` make, with the request and session of `like`."""
     user_id, username, email, role, department, must_change, guest, method, due, enrolled = columns
     may_reveal = rules.guests_reveal or not guest
+    required = method == "local" and (bool(due) or role in rules.factor_of)
     return replace(
         like,
         username=username,
@@ -164,7 +165,8 @@ def standing(
         role=Role(role),
         department=department,
         must_change_password=bool(must_change),
-        must_enrol=bool(due) and not enrolled and method == "local",
+        factor_required=required,
+        must_enrol=required and not enrolled,
         is_guest=bool(guest),
         sign_in_method=method,
     )
@@ -215,14 +217,20 @@ def sign_in_panel(
     return token
 
 
-def sign_in_api(
+def sign_in_api(  # noqa: PLR0913, PLR0917 - what a session is made of
     work: Work,
     user_id: int,
     rules: SessionRules,
     user_agent: str | None,
     proof: Proof | None = None,
+    before: str | None = None,
 ) -> Tokens:
-    """Start a session of the REST interface; returns its first tokens."""
+    """Start a session of the REST interface; returns its first tokens.
+
+    `before` is the refresh token that the client still holds: its session ends.
+    """
+    if before is not None:
+        _leave(work, before)
     session = _started(work, "api", user_agent, proof)
     session.token_hash = digest(secrets.token_urlsafe(32))
     session.expires_at = _end_of(session, rules, work.moment)
@@ -284,16 +292,30 @@ def sign_out(work: Work) -> None:
         audit.record(work, Action.LOGOUT, entity_type="auth", entity_id=work.actor.user_id)
 
 
+def _leave(work: Work, token: str) -> None:
+    """End the session of a refresh token in the name of whoever it belongs to."""
+    found = work.session.execute(_of_refresh_token(token)).one_or_none()
+    if found is not None:
+        visitor_again = work.actor
+        work.actor = actor_of(found[0], visitor_again, found[1])
+        sign_out(work)
+        work.actor = visitor_again
+
+
 def session_of_refresh_token(database: Database, token: str) -> tuple[User, int] | None:
     """The user and session that a refresh token belongs to, for a sign-out by cookie alone."""
     with database.read() as session:
-        found = session.execute(
-            select(User, SignedIn.id)
-            .join(SignedIn, SignedIn.user_id == User.id)
-            .join(RefreshToken, RefreshToken.session_id == SignedIn.id)
-            .where(RefreshToken.token_hash == digest(token), SignedIn.ended_at.is_(None))
-        ).one_or_none()
+        found = session.execute(_of_refresh_token(token)).one_or_none()
     return None if found is None else (found[0], found[1])
+
+
+def _of_refresh_token(token: str) -> AnySelect:
+    return (
+        select(User, SignedIn.id)
+        .join(SignedIn, SignedIn.user_id == User.id)
+        .join(RefreshToken, RefreshToken.session_id == SignedIn.id)
+        .where(RefreshToken.token_hash == digest(token), SignedIn.ended_at.is_(None))
+    )
 
 
 def end_all(work: Work, user_id: int, keep: int | None = None) -> None:

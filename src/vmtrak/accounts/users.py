@@ -165,6 +165,8 @@ def complete_setup(work: Work, setup: Setup) -> User:
     if not work.actor.may(Permission.VM_READ_ALL) and fold(setup.email) != user.email_key:
         raise Invalid({"email": ["is not the one on record; an administrator can change that"]})
     user.email = setup.email
+    if fold(setup.email) != user.email_key:
+        user.awaits_email = False  # the administrator meant the person of the other address
     detail = audit.difference(user)
     user.derive()
     user.password_hash = passwords.chosen(secret, user.username, user.email)

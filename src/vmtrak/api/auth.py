@@ -27,7 +27,10 @@ def _start(call: Call, proven: Proven) -> tuple[sessions.Tokens, dict[str, objec
     with call.state.database.work(call.actor) as work:
         sign_in.accepted(work, proven)
         agent = call.request.headers.get("user-agent")
-        tokens = sessions.sign_in_api(work, proven.user_id, call.state.rules, agent)
+        before = call.request.cookies.get(REFRESH_COOKIE)
+        tokens = sessions.sign_in_api(
+            work, proven.user_id, call.state.rules, agent, before=before
+        )
         user = work.session.get_one(User, proven.user_id)
     names = ("id", "username", "email", "role", "must_change_password")
     return tokens, {name: audit.plain(getattr(user, name)) for name in names}

@@ -194,9 +194,7 @@ def _unfinished(actor: Actor, path: str, *, scripts: bool) -> Response | None:
     return None
 
 
-_READ = frozenset(
-    {b"accept", b"authorization", b"cookie", b"origin", b"sec-fetch-site", b"host"}
-)
+_READ = frozenset({b"accept", b"authorization", b"cookie", b"origin", b"sec-fetch-site", b"host"})
 
 
 def _framed_by(origin: str) -> list[tuple[bytes, bytes]]:

@@ -5,7 +5,7 @@
 
 import hmac
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from urllib.parse import unquote
 
 from loguru import logger
@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from vmtrak.access import Actor
-from vmtrak.accounts import identities, sessions
+from vmtrak.accounts import identities, limits, sessions
 from vmtrak.accounts.identities import Person
-from vmtrak.db import now
+from vmtrak.db import Work, now
 from vmtrak.errors import Conflict, Refusal, SignInRefused
 from vmtrak.web import sign_in
 from vmtrak.web.oidc import Flow, Provider, person_of
@@ -88,14 +88,14 @@ def _surplus(state: State, request: Request) -> list[str]:
 async def finish(state: State, request: Request) -> Response:
     """Take the provider's answer: start a session, or renew the one that was to be proved."""
     provider = provider_of(state)
-    async with noted(state, request) as noting:
+    async with _paced(state, request) as weight, noted(state, request, paced=True) as noting:
         answer = _answer(request)
         flow = _flow(state, request, answer.get("state"))
         noting.session_id = flow.proves_session
         person = person_of(provider.registration, await provider.claims(flow, answer))
         if flow.prove:
             check_fresh(flow, person.proof.at)
-        response = await _enter(state, request, flow, person)
+        response = await _enter(state, request, flow, person, weight)
     forget(response, state, request)
     return response
 
@@ -107,17 +107,27 @@ class _Noted:
         self.session_id = session_id
 
 
+def _paced(state: State, request: Request) -> AbstractAsyncContextManager[int]:
+    """Slow an address down from which too many fail: the trail and the provider are spared."""
+    visitor = actor_of(request)
+    return sign_in.paced(state, visitor, None, limits.of_address(visitor.ip_address))
+
+
 @asynccontextmanager
 async def noted(
-    state: State, request: Request, session_id: int | None = None
+    state: State, request: Request, session_id: int | None = None, *, paced: bool = False
 ) -> AsyncIterator[_Noted]:
-    """Record a refusal in the trail and in the log before it is answered."""
+    """Record a refusal in the trail and in the log before it is answered.
+
+    It counts at its address, unless it is `paced` and was counted before.
+    """
     found = _Noted(session_id)
     try:
         yield found
     except SignInRefused as refused:
         logger.warning("sign-in over the provider: {} ({})", refused.reason.value, refused.cause)
-        await state.database.writing(_note, state, actor_of(request), refused, found.session_id)
+        async with nullcontext() if paced else _paced(state, request):
+            await state.database.writing(_note, state, actor_of(request), refused, found.session_id)
         raise
 
 
@@ -159,9 +169,11 @@ def _drop(response: Response, state: State, name: str) -> None:
     )
 
 
-async def _enter(state: State, request: Request, flow: Flow, person: Person) -> Response:
+async def _enter(
+    state: State, request: Request, flow: Flow, person: Person, weight: int
+) -> Response:
     agent = request.headers.get("user-agent")
-    arguments = (state, actor_of(request), flow, person, agent)
+    arguments = (state, actor_of(request), flow, person, agent, weight)
     try:
         entered = await state.database.writing(_entered, *arguments)
     except Conflict:  # another sign-in of the same new person: now there is an account
@@ -174,16 +186,24 @@ async def _enter(state: State, request: Request, flow: Flow, person: Person) -> 
     return response
 
 
-def _entered(
-    state: State, visitor: Actor, flow: Flow, person: Person, agent: str | None
+def _entered(  # noqa: PLR0913, PLR0917 - what one unit of work needs
+    state: State, visitor: Actor, flow: Flow, person: Person, agent: str | None, weight: int
 ) -> str | sessions.Tokens:
     with state.database.work(visitor) as work:
-        if flow.client == "rest":
-            user = identities.admit(work, person)
-            return sessions.sign_in_api(work, user.id, state.rules, agent, person.proof)
-        if flow.proves_session is not None:
-            return identities.prove(work, person, flow.proves_session)
-        return identities.start_panel(work, person, agent, flow.session_id)
+        entered = _admitted(work, state, flow, person, agent)
+        limits.give_back(work, limits.of_address(visitor.ip_address), weight)
+        return entered
+
+
+def _admitted(
+    work: Work, state: State, flow: Flow, person: Person, agent: str | None
+) -> str | sessions.Tokens:
+    if flow.client == "rest":
+        user = identities.admit(work, person)
+        return sessions.sign_in_api(work, user.id, state.rules, agent, person.proof)
+    if flow.proves_session is not None:
+        return identities.prove(work, person, flow.proves_session)
+    return identities.start_panel(work, person, agent, flow.session_id)
 
 
 def sign_out(state: State, visitor: Actor, provider_sid: str) -> int:

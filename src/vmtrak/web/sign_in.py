@@ -89,19 +89,29 @@ async def guess(
     a minute. `counter` says who is guessed at (`limits.of_session` for somebody who is signed in),
     `address` where from, if that counts.
     """
-    database, weight = state.database, 0
+    weight = 0
     async with AsyncExitStack() as turns:
         if address is not None:
-            weight, slowly = await database.writing(_arrived, state, visitor, counter, address)
-            if slowly:
-                await turns.enter_async_context(state.slowed.turn(address))
-                await anyio.sleep(SLOWED_BY)
+            weight = await turns.enter_async_context(paced(state, visitor, counter, address))
         await turns.enter_async_context(state.guesses.turn(counter))
         await _admitted(state, visitor, counter)
         yield Attempt(counter, address, weight)
 
 
-def _arrived(state: State, visitor: Actor, counter: str, address: str) -> tuple[int, bool]:
+@asynccontextmanager
+async def paced(
+    state: State, visitor: Actor, counter: str | None, address: str
+) -> AsyncIterator[int]:
+    """Count an attempt at its address, after the wait that is due there; what it weighs."""
+    async with AsyncExitStack() as turns:
+        weight, slowly = await state.database.writing(_arrived, state, visitor, counter, address)
+        if slowly:
+            await turns.enter_async_context(state.slowed.turn(address))
+            await anyio.sleep(SLOWED_BY)
+        yield weight
+
+
+def _arrived(state: State, visitor: Actor, counter: str | None, address: str) -> tuple[int, bool]:
     with state.database.work(visitor) as work:
         return limits.arrived(work, counter, address)
 

@@ -234,6 +234,9 @@ const bulk = () => {
   show();
 };
 
+// Forms whose question (data-confirm) was answered with yes.
+const agreed = new WeakSet();
+
 // Signing in in place: a session may end while somebody types. A form is sent, and a request
 // repeated, once the person whose page this is has signed in again, here or in another tab.
 
@@ -345,7 +348,7 @@ const signInDialog = (template, problem) => {
 let signingIn = null;
 
 const signInAgain = (problem) => {
-  signingIn ??= signInDialog(find("#sign-in"), problem).finally(() => {
+  signingIn ??= signInDialog(find("#sign-in-dialog"), problem).finally(() => {
     signingIn = null;
   });
   return signingIn;
@@ -409,7 +412,7 @@ const proveDialog = async () => {
 
 const askServer = async (address, options = {}) => {
   const answer = await fetch(address, { headers: json, ...options });
-  if (answer.status === 401 && find("#sign-in") && (await signInAgain(await answer.json()))) {
+  if (answer.status === 401 && find("#sign-in-dialog") && (await signInAgain(await answer.json()))) {
     return askServer(address, options);
   }
   if (answer.status === 403) {
@@ -442,7 +445,7 @@ const stillSignedIn = async (person) => {
 };
 
 const signedInFirst = () => {
-  const template = find("#sign-in");
+  const template = find("#sign-in-dialog");
   const asking = new WeakSet();
   const passed = new WeakSet();
   if (!template) {
@@ -455,6 +458,8 @@ const signedInFirst = () => {
       passed.add(form);
       form.requestSubmit(submitter);
       passed.delete(form);
+    } else {
+      agreed.delete(form);
     }
     asking.delete(form);
   };
@@ -464,7 +469,8 @@ const signedInFirst = () => {
     (event) => {
       const form = event.target;
       const own = form.method === "post" && !("anytime" in form.dataset) && !form.closest(".sign-in");
-      if (!own || passed.delete(form)) {
+      const toConfirm = "confirm" in form.dataset && !agreed.has(form);
+      if (!own || toConfirm || passed.delete(form)) {
         return;
       }
       event.preventDefault();
@@ -624,7 +630,6 @@ const combobox = (holder) => {
 
 const confirmations = () => {
   const dialog = find("#confirm");
-  const agreed = new WeakSet();
   let waiting = null;
   if (!dialog) {
     return;

@@ -14,7 +14,7 @@ from vmtrak.accounts.identities import Person
 from vmtrak.accounts.sessions import Proof
 from vmtrak.db import now
 from vmtrak.errors import Invalid, Refusal, SignInRefused
-from vmtrak.fields import Input, RequiredEmail, parse
+from vmtrak.fields import Input, RequiredEmail, fold, parse
 from vmtrak.web.oidc.registration import Registration
 
 Claims = Mapping[str, Any]
@@ -101,12 +101,18 @@ def _vouched(registration: Registration, claims: Claims) -> tuple[str, ...]:
 
 
 def _addresses(*given: object) -> tuple[str, ...]:
+    """The addresses among these, but none that `fold` makes equal to somebody else's.
+
+    bob@straße.example and bob@strasse.example are two people's, and one to us.
+    """
     found = []
     for value in given:
         try:
-            found.append(parse(_Addressed, {"email": value}).email)
+            address = parse(_Addressed, {"email": value}).email
         except Invalid:  # no address: the next claim may hold one
             continue
+        if fold(address) == address.lower():
+            found.append(address)
     return tuple(found)
 
 
