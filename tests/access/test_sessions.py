@@ -605,6 +605,20 @@ def test_a_new_password_that_will_not_do_changes_nothing(
     assert log_in(anonymous).status_code == 200
 
 
+@pytest.mark.parametrize("door", ["panel", "api"])
+def test_a_new_password_that_will_not_do_is_no_wrong_guess_at_the_present_one(
+    door: str, operator: Person
+) -> None:
+    client = getattr(operator, door)
+    for n in range(6):
+        assert change(client, new=f"password12345{n}").status_code == 422
+    assert change(client).status_code in {200, 303}
+
+
+def test_no_token_is_in_what_a_program_shows_of_it() -> None:
+    assert repr(sessions.Tokens("an-access", "a-refresh", 60)) == "Tokens(refresh_seconds=60)"
+
+
 def test_who_signs_in_over_the_provider_has_no_password_to_change(
     operator: Person, database: Database
 ) -> None:
@@ -824,4 +838,4 @@ def test_a_proof_of_another_kind_is_kept_by_a_session_that_goes_on(
         sessions.renew_panel(work)
     found = session_of(operator)
     assert (found.method, found.provider_sid) == ("microsoft", "sid-of-the-provider")
-    assert found.proved_at is not None
+    assert found.proved_at is None

@@ -116,6 +116,28 @@ def test_who_has_a_second_factor_proves_with_a_code_and_not_with_the_password(
 
 
 @pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("enrolled", [False, True])
+def test_a_new_password_proves_who_is_there_only_where_no_code_is_wanted(
+    enrolled: bool,  # noqa: FBT001 - a case of the table
+    door: str,
+    operator: Person,
+    keys: KeyRing,
+    later: Later,
+) -> None:
+    if enrolled:
+        enrol(operator, keys)
+    someone = Door(operator, door)
+    later(700)
+    given = {"current_password": PASSWORD, "new_password": "quite another secret"}
+    if someone.panel:
+        assert someone.client.post("/admin/account/password", data=given).status_code == 303
+    else:
+        tokens = someone.client.post("/api/auth/password", json=given).json()
+        someone.client.headers["Authorization"] = f"Bearer {tokens['accessToken']}"
+    assert someone.may() is not enrolled
+
+
+@pytest.mark.parametrize("door", DOORS)
 def test_a_code_that_signed_in_proves_nothing_more(
     door: str, operator: Person, keys: KeyRing, later: Later
 ) -> None:

@@ -79,7 +79,7 @@ def test_a_member_of_the_tenant_brings_the_addresses_that_the_tenant_gave() -> N
     assert not member.is_guest
 
 
-STRANGERS: list[dict[str, object]] = [
+STRANGERS: list[dict[str, Any]] = [
     {"acct": 1},
     {"acct": "1"},
     {"acct": 1, "idp": f"https://sts.windows.net/{TENANT}/"},
@@ -90,7 +90,7 @@ STRANGERS: list[dict[str, object]] = [
 
 @pytest.mark.parametrize("claims", STRANGERS)
 def test_a_guest_has_neither_an_address_nor_a_name_of_their_choice(
-    claims: dict[str, object],
+    claims: dict[str, Any],
 ) -> None:
     guest = person(**claims, email_verified=True)
     assert guest.is_guest

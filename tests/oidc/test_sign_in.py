@@ -337,3 +337,17 @@ def test_the_button_stands_on_the_sign_in_page_and_keeps_where_to_go(visit: Visi
     page = visit.vmtrak.get("/admin/login", params={"next": "/admin/vm/list?status=inactive"})
     assert 'href="/admin/microsoft?next=/admin/vm/list%3Fstatus%3Dinactive"' in page.text
     assert "Sign in with single sign-on" in page.text
+
+
+@pytest.mark.parametrize("start", ["/api/auth/microsoft", "/admin/microsoft"])
+def test_another_site_gets_no_further_than_the_button(app: Starlette, start: str) -> None:
+    client = anonymous_client(app)
+    for site, leads_to in (
+        ("cross-site", "/admin/login?"),
+        ("same-origin", "http"),
+        ("none", "http"),
+    ):
+        answer = client.get(start, headers={"Sec-Fetch-Site": site})
+        assert answer.status_code == 303
+        assert answer.headers["location"].startswith(leads_to), site
+        assert bool(new_cookies(answer)) == (site != "cross-site")

@@ -364,3 +364,18 @@ def test_any_list_is_either_networks_or_refused(given_: list[object]) -> None:
     except ValidationError:
         return
     assert all("/" in each for each in taken)
+
+
+def test_a_token_takes_a_recent_proof_of_identity(operator: Person, later: Later) -> None:
+    wanted = {"name": "backup", "scopes": ["inventory:read"], "expires_in_days": 30}
+    api, panel = operator.api, operator.panel
+    later(10 * 60 + 1)
+    refused = api.post("/api/tokens", json=wanted)
+    assert (refused.status_code, refused.json()["error"]) == (403, "step_up_required")
+    shown = panel.get("/admin/token/create")
+    assert shown.status_code == 303
+    assert shown.headers["location"] == "/admin/account/prove?next=%2Fadmin%2Ftoken%2Fcreate"
+    form = {"name": "backup", "scopes.inventory:read": "on", "expires_in_days": "30"}
+    again = panel.post("/admin/token/create", data=form)
+    assert (again.status_code, 'value="backup"' in again.text) == (403, True)
+    assert api.get("/api/tokens").json() == []

@@ -225,6 +225,7 @@ def prove(work: Work, person: Person, session_id: int) -> str:
         entity_name=actor.username,
         detail={"method": "microsoft"},
     )
+    sessions.proved(work)
     return sessions.renew_panel(work)
 
 

@@ -45,7 +45,13 @@ def make(work: Work, purpose: str, user_id: int | None) -> str:
 
 
 def use(work: Work, token: str, purpose: str) -> OneTimeLink:
-    """The link of that token, locked; raises `NotFound` if it is spent, expired or unknown."""
+    """The link of that token, locked; raises `NotFound` if it is spent, expired or unknown.
+
+    Its user is locked before it, as whoever ends all of their links does.
+    """
+    owner = select(OneTimeLink.user_id).where(OneTimeLink.token_hash == digest(token))
+    held = select(User.id).where(User.id == owner.scalar_subquery()).with_for_update()
+    work.session.execute(held)
     link = work.session.scalar(
         select(OneTimeLink)
         .where(OneTimeLink.token_hash == digest(token), OneTimeLink.purpose == purpose)

@@ -165,6 +165,7 @@ def in_force(database: Database, user_id: int) -> bool:
 
 def accepts(work: Work, keys: KeyRing, user_id: int, code: str) -> bool:
     """Whether this is a code of the user's app or a recovery code. Each counts once, ever."""
+    sessions.hold(work, user_id)
     bare = _bare(code)
     if _CODE.fullmatch(bare):
         return _takes_step(work, keys, user_id, bare)

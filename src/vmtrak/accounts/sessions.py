@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -54,8 +54,8 @@ class Sighting:
 class Tokens:
     """What a client of the REST interface gets: both are shown this once."""
 
-    access: str
-    refresh: str
+    access: str = field(repr=False)
+    refresh: str = field(repr=False)
     refresh_seconds: int
 
 
@@ -208,6 +208,7 @@ def sign_in_panel(
 
     The browser's session of before ends: nobody goes on in one that somebody else gave them.
     """
+    hold(work, user_id)
     if work.actor.session_id is not None:
         sign_out(work)
     token = secrets.token_urlsafe(32)
@@ -269,10 +270,15 @@ def refresh(work: Work, token: str, rules: SessionRules) -> Tokens | None:
     return _tokens(work, session, rules)
 
 
+def proved(work: Work) -> None:
+    """The actor has shown again who they are, with all that is asked of them."""
+    work.actor = replace(work.actor, proved_at=work.moment)
+
+
 def renew_panel(work: Work) -> str:
     """Go on in a new panel session; returns the token for its cookie.
 
-    For somebody who has just proved who they are again: whoever held the old cookie is out.
+    Whoever held the old cookie is out. What the actor has `proved` goes on to count.
     """
     token = secrets.token_urlsafe(32)
     _successor(work, token)
@@ -414,19 +420,33 @@ def sign_in_by_link(work: Work, token: str, user_agent: str | None) -> str:
 
 
 def note_seen(work: Work, sightings: Mapping[int, Sighting]) -> None:
-    """Write down when and from where sessions were used last, by session number."""
+    """Write down when and from where sessions were used last, by session number.
+
+    What somebody works on at this moment is passed over: so many rows of so many people cannot be
+    locked in an order that suits everybody, and who is there is noted again soon.
+    """
     table, people = SignedIn.__table__, User.__table__
     assert isinstance(table, Table)  # noqa: S101 - a mapped class has a table
     assert isinstance(people, Table)  # noqa: S101 - the same
     connection = work.session.connection()
     for number, seen in sorted(sightings.items()):
+        earlier = table.c.last_seen_at <= seen.at
         connection.execute(
             update(table)
-            .where(table.c.id == number, table.c.last_seen_at <= seen.at)
+            .where(table.c.id.in_(_free(table, table.c.id == number, earlier)))
             .values(last_seen_at=seen.at, last_ip_address=seen.ip_address)
         )
         owner = select(table.c.user_id).where(table.c.id == number).scalar_subquery()
-        connection.execute(update(people).where(people.c.id == owner).values(last_seen_at=seen.at))
+        connection.execute(
+            update(people)
+            .where(people.c.id.in_(_free(people, people.c.id == owner)))
+            .values(last_seen_at=seen.at)
+        )
+
+
+def _free(table: Table, *terms: ColumnElement[bool]) -> AnySelect:
+    """The numbers of the rows that nobody has locked."""
+    return select(table.c.id).where(*terms).with_for_update(skip_locked=True, key_share=True)
 
 
 def _started(work: Work, kind: str, user_agent: str | None, proof: Proof | None) -> SignedIn:
@@ -464,6 +484,7 @@ def _end_of(session: SignedIn, rules: SessionRules, moment: datetime) -> datetim
 
 def _successor(work: Work, token: str) -> SignedIn:
     """The session that takes the place of the actor's, with its sign-in and its last moment."""
+    hold(work, work.actor.user_id)
     old = work.session.get_one(SignedIn, work.actor.session_id, with_for_update=True)
     if old.ended_at is not None:
         raise NotAuthenticated
@@ -473,12 +494,21 @@ def _successor(work: Work, token: str) -> SignedIn:
         token_hash=digest(token),
         last_seen_at=work.moment,
         last_ip_address=work.actor.ip_address,
-        proved_at=work.moment,
+        proved_at=work.actor.proved_at,
     )
     work.session.add(new)
     work.flush()
-    work.actor = replace(work.actor, session_id=new.id, proved_at=work.moment)
+    work.actor = replace(work.actor, session_id=new.id)
     return new
+
+
+def hold(work: Work, user_id: int | None) -> None:
+    """Lock a user before what is theirs, as whoever ends all of it does.
+
+    The other way round two units of work would wait for each other.
+    """
+    held = select(User.id).where(User.id == user_id).with_for_update(read=True)
+    work.session.execute(held)
 
 
 _INHERITED = (

@@ -25,9 +25,18 @@ from starlette.routing import Mount, Route
 import vmtrak
 from vmtrak.access import Actor, Permission
 from vmtrak.db import ReadSession, Work
-from vmtrak.errors import Conflict, Forbidden, Invalid, Malformed, NotAuthenticated, NotFound, Stale
+from vmtrak.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    Malformed,
+    NotAuthenticated,
+    NotFound,
+    Stale,
+    StepUpRequired,
+)
 from vmtrak.fields import Input, parse
-from vmtrak.web import inputs
+from vmtrak.web import inputs, step_up
 from vmtrak.web.errors import extra_headers, status_of, words_of
 from vmtrak.web.guard import SAFE
 from vmtrak.web.state import State, actor_of, request_id_of
@@ -84,6 +93,8 @@ class Deny(AuthorizationBackend):
         return view is not None and actor_of(request).may(view.read)
 
 
+PROVE = "Show at /admin/account/prove, in another tab, that it is you; then send this again."
+
 VIEWS: dict[str, type["View"]] = {}
 
 
@@ -127,6 +138,8 @@ class View(ModelView):
     read: ClassVar[Permission]
     write: ClassVar[Permission | None] = None
     save_words: ClassVar[str] = "Save"
+    needs_proof: ClassVar[bool] = False
+    """Whether a new row takes a recent proof of identity."""
     new_input: ClassVar[type[Input] | None] = None
     patch_input: ClassVar[type[Input] | None] = None
     can_export = False
@@ -290,13 +303,17 @@ class Panel(Admin):
         view, actor = self._view(request), actor_of(request)
         self._require_form(view, actor, view.new_input)
         if request.method in SAFE:
+            if view.needs_proof and (proof := proof_first(actor, request.url.path)):
+                return proof
             values = await self.state.database.reading(_template, view, actor, request)
             return await self._form(request, view, None, Typed(values))
         form = await posted(request)
         try:
+            if view.needs_proof:
+                step_up.require(actor)
             data = await self.state.database.reading(view.translated, _plain(view, actor, form))
             number = await view.insert_model(request, data)
-        except (Invalid, Conflict) as error:
+        except (Invalid, Conflict, StepUpRequired) as error:
             return await self._form(request, view, None, _refused(form, error), error)
         page = await view.made(request, number)
         return page or _after_saving(view, form, number, "created")
@@ -368,6 +385,7 @@ class Panel(Admin):
             "revision": typed.revision,
             "conflict": typed.conflict,
             "save": view.save_words,
+            "prove": new and view.needs_proof,
             "goes_on": view.patch_input is not None,
             "save_as_new": not new and view.new_input is not None and view.save_as,
             "cancel_href": f"/admin/{view.kind}/" + ("list" if new else f"details/{number}"),
@@ -454,6 +472,15 @@ def _menu(actor: Actor, path: str) -> list[dict[str, Any]]:
     ]
 
 
+def proof_first(actor: Actor, back: str) -> Response | None:
+    """The way to the page that asks for a proof of identity, if one is due, and from there back."""
+    try:
+        step_up.require(actor)
+    except StepUpRequired:
+        return redirect(f"/admin/account/prove?{urlencode({'next': back})}")
+    return None
+
+
 def redirect(address: str, done: str | None = None) -> Response:
     """Go on to a page, which says what was done."""
     response = RedirectResponse(address, 303)
@@ -538,7 +565,8 @@ def _refused(form: Mapping[str, str], error: Exception, revision: int | None = N
         fields = {error.field: [str(error)]}
     else:
         fields = {}
-    top = () if fields and "body" not in fields else (str(error),)
+    words = PROVE if isinstance(error, StepUpRequired) else str(error)
+    top = () if fields and "body" not in fields else (words,)
     return Typed(form, fields, top, revision)
 
 

@@ -1,7 +1,7 @@
 """One's own second factor, and proving again who one is."""
 
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import segno
 from starlette.requests import Request
@@ -12,8 +12,8 @@ from vmtrak import audit
 from vmtrak.access import Actor
 from vmtrak.accounts import Code, ProofOfIdentity, second_factor, sessions
 from vmtrak.accounts.second_factor import Enrolment
-from vmtrak.admin.base import Panel, posted, redirect
-from vmtrak.errors import Conflict, Invalid, StepUpRequired, TooMany, VmtrakError
+from vmtrak.admin.base import Panel, posted, proof_first, redirect
+from vmtrak.errors import Conflict, Invalid, TooMany, VmtrakError
 from vmtrak.fields import parse
 from vmtrak.web import sign_in, step_up
 from vmtrak.web.errors import extra_headers, for_scripts, status_of
@@ -61,7 +61,7 @@ class SecondFactorPages:
 
     async def start(self, request: Request) -> Response:
         actor = actor_of(request)
-        if proof := _proof_first(actor):
+        if proof := proof_first(actor, HOME):
             return proof
         return await self._enrolment_page(
             request, await self.state.database.writing(self._start, actor)
@@ -87,7 +87,7 @@ class SecondFactorPages:
 
     async def confirm(self, request: Request) -> Response:
         actor = actor_of(request)
-        if proof := _proof_first(actor):
+        if proof := proof_first(actor, HOME):
             return proof
         form = await posted(request)
         try:
@@ -108,7 +108,7 @@ class SecondFactorPages:
 
     async def codes(self, request: Request) -> Response:
         actor = actor_of(request)
-        if proof := _proof_first(actor):
+        if proof := proof_first(actor, HOME):
             return proof
         codes = await self.state.database.writing(self._new_codes, actor)
         return await self._codes_page(request, codes, confirmed=False)
@@ -129,7 +129,7 @@ class SecondFactorPages:
 
     async def remove(self, request: Request) -> Response:
         actor = actor_of(request)
-        if proof := _proof_first(actor):
+        if proof := proof_first(actor, HOME):
             return proof
         await self.state.database.writing(self._remove, actor)
         return redirect(HOME, "factor-removed")
@@ -176,15 +176,6 @@ class SecondFactorPages:
         response = await self.panel.render(request, "prove.html", context, status)
         response.headers.update(extra_headers(error) if error else {})
         return response
-
-
-def _proof_first(actor: Actor) -> Response | None:
-    """The way to the page that asks for a proof of identity, if one is due."""
-    try:
-        step_up.require(actor)
-    except StepUpRequired:
-        return redirect(f"/admin/account/prove?{urlencode({'next': HOME})}")
-    return None
 
 
 def _said(error: VmtrakError) -> str:

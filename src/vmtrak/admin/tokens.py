@@ -64,6 +64,7 @@ class TokenView(View, model=ApiToken):
     write = Permission.ACCOUNT
     new_input = NewToken
     save_words = "Make the token"
+    needs_proof = True
 
     def table(self, actor: Actor, request: Request) -> dict[str, Any]:
         everyone = actor.may(Permission.USERS)

@@ -6,7 +6,7 @@
 import hmac
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 from loguru import logger
 from starlette.exceptions import HTTPException
@@ -59,7 +59,13 @@ def panel_flow(request: Request, *, prove: bool) -> Flow:
 
 
 async def begin(state: State, request: Request, flow: Flow) -> Response:
-    """Lead to the provider, with the flow in a cookie of its own."""
+    """Lead to the provider, with the flow in a cookie of its own.
+
+    Another site's link gets no further than the page with the button: a provider that knows the
+    browser asks nothing, and nobody is to be signed in without having wanted it.
+    """
+    if request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
+        return RedirectResponse(f"/admin/login?{urlencode({'next': flow.target})}", 303)
     async with noted(state, request, flow.proves_session):
         address = await provider_of(state).address(flow)
     response = RedirectResponse(address, 303)

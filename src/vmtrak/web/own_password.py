@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission
-from vmtrak.accounts import PasswordChange, User, limits, passwords, users
+from vmtrak.accounts import PasswordChange, User, limits, passwords, sessions, users
 from vmtrak.accounts.limits import Attempt
 from vmtrak.audit import Action
 from vmtrak.db import Work
@@ -30,7 +30,11 @@ async def change(
         if not await passwords.in_thread(passwords.matches, secret, present):
             await database.writing(_failed, state, actor, attempt)
             raise Invalid({"current_password": [users.NOT_PRESENT]})
-        return await database.writing(_changed, state, actor, attempt, wanted, present, renew)
+        try:
+            return await database.writing(_changed, state, actor, attempt, wanted, present, renew)
+        except Invalid:  # it is the new one that will not do
+            await database.writing(_withdrawn, state, actor, attempt)
+            raise
 
 
 def _present(state: State, actor: Actor) -> str | None:
@@ -64,6 +68,13 @@ def _changed(  # noqa: PLR0913, PLR0917 - what one unit of work needs
     renew: Callable[[Work], R],
 ) -> R:
     with state.database.work(actor) as work:
-        users.change_password(work, wanted, present)
+        user = users.change_password(work, wanted, present)
         limits.succeeded(work, attempt)
+        if not user.has_second_factor:  # who has one has not shown it here
+            sessions.proved(work)
         return renew(work)
+
+
+def _withdrawn(state: State, actor: Actor, attempt: Attempt) -> None:
+    with state.database.work(actor) as work:
+        limits.withdrawn(work, attempt)

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission
-from vmtrak.accounts import ProofOfIdentity, User, limits, passwords, second_factor
+from vmtrak.accounts import ProofOfIdentity, User, limits, passwords, second_factor, sessions
 from vmtrak.accounts.limits import Attempt
 from vmtrak.audit import Action
 from vmtrak.db import Work, now
@@ -101,6 +101,7 @@ def _settle(  # noqa: PLR0913, PLR0917 - what one unit of work needs
             return None
         limits.succeeded(work, attempt)
         _record(work, Action.PROVED, want)
+        sessions.proved(work)
         return (renew(work),)
 
 
