@@ -120,6 +120,10 @@ def _files(settings: Settings) -> Iterator[Finding]:
 
 def _sign_in(settings: Settings) -> Iterator[Finding]:
     provider = app.provider(settings)
+    if provider is None and settings.issuer:
+        words = f"{settings.issuer} is not asked: VMTRAK_OIDC_CLIENT_ID is not set"
+        yield mend("sign-in", words)
+        return
     if provider is None:
         yield well("sign-in", "with passwords; no OpenID provider is set")
         return

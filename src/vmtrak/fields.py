@@ -102,7 +102,10 @@ def _message(detail: ErrorDetails) -> str:
     words = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
     if kind in bounds:
         return f"must be {words[bounds[kind]]} {context[bounds[kind]]:,}"
+    if kind in {"string_too_long", "too_long"}:
+        return f"must be at most {context['max_length']:,} characters"
     plain = {
+        "string_type": "must be text",
         "int_parsing": "must be a whole number",
         "int_from_float": "must be a whole number",
         "int_type": "must be a whole number",

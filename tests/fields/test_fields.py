@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from vmtrak.accounts.inputs import SignIn
 from vmtrak.errors import Invalid
 from vmtrak.fields import LAST, address_key, fold, parse, same
 from vmtrak.inventory import NewVM
@@ -179,6 +180,16 @@ def test_names_that_people_take_for_one_are_one() -> None:
     for one, other in (("STRASSE", "straße"), ("É", "e\u0301"), ("ΑΣ", "ας"), ("Ǆ", "ǆ")):
         assert same(one, other), (one, other)
     assert not same("e", "é")
+
+
+@pytest.mark.parametrize("name", ["username", "password"])
+def test_what_is_no_text_or_too_long_is_told_in_plain_words(name: str) -> None:
+    told = []
+    for value in ("x" * 1_001, ["x"]):
+        with pytest.raises(Invalid) as refusal:
+            parse(SignIn, {"username": "ada", "password": "x", name: value})
+        told.append(refusal.value.fields)
+    assert told == [{name: ["must be at most 1,000 characters"]}, {name: ["must be text"]}]
 
 
 def test_every_wrong_field_is_named_at_once() -> None:

@@ -94,6 +94,14 @@ def test_a_base_address_without_https_is_told_with_the_redirect_uri(
     assert line.startswith("http://vm.corp.example/api/auth/microsoft/callback is not https")
 
 
+def test_a_provider_without_a_client_id_is_to_be_mended(
+    environment: dict[str, str], tmp_path: Path, provider: Provider
+) -> None:
+    del environment["VMTRAK_OIDC_CLIENT_ID"]
+    line = to_mend(examined(tmp_path, environment)[1])
+    assert line == f"{provider.issuer} is not asked: VMTRAK_OIDC_CLIENT_ID is not set"
+
+
 def test_a_provider_that_is_away_is_one_line(
     environment: dict[str, str], tmp_path: Path, provider: Provider
 ) -> None:

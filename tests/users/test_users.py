@@ -202,6 +202,17 @@ def test_a_reset_by_an_admin_ends_the_sessions_and_asks_for_a_new_password(
     assert new.json()["user"]["must_change_password"] is True
 
 
+def test_an_admin_resets_no_password_of_their_own(admin: Person) -> None:
+    reset = f"/admin/user/reset/{admin.user_id}"
+    given = {"new_password": "another long password"}
+    over_rest = admin.api.post(f"/api/users/{admin.user_id}/reset-password", json=given)
+    assert over_rest.status_code == 409
+    assert admin.panel.post(reset).status_code == 409
+    assert reset not in admin.panel.get(f"/admin/user/details/{admin.user_id}").text
+    signed_in = {"username": "ada", "password": PASSWORD}
+    assert admin.api.post("/api/auth/login", json=signed_in).status_code == 200
+
+
 @pytest.mark.parametrize("role", [role for role in Role if role != Role.ADMIN])
 def test_nobody_but_an_admin_touches_users(people: dict[str, Person], role: Role) -> None:
     person = {

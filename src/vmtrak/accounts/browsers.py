@@ -41,7 +41,7 @@ def issue(rules: SessionRules, user_id: int, password_hash: str, browser: str) -
 
 
 def recognised(
-    rules: SessionRules, token: str, user_id: int, password_hash: str | None
+    rules: SessionRules, token: str, user_id: int | None, password_hash: str | None
 ) -> str | None:
     """The name of the browser, if its cookie is genuine, in time and for this very user."""
     try:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from sqlalchemy import ColumnElement, Insert, or_, select, update
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -258,14 +258,14 @@ def _locked(work: Work, key: str) -> SignInLimit:
     user, then the address, then the counter.
     """
     values = {"key": key, "failures": 0, "pending": 0, "last_failed_at": work.moment}
-    make: Insert
-    if work.session.connection().dialect.name == "sqlite":
-        make = sqlite.insert(SignInLimit).values(values).on_conflict_do_nothing()
-    else:
-        make = postgresql.insert(SignInLimit).values(values).on_conflict_do_nothing()
-    work.session.execute(make)
-    chosen = select(SignInLimit).where(SignInLimit.key == key).with_for_update()
-    return work.session.scalars(chosen.execution_options(populate_existing=True)).one()
+    at_sqlite = work.session.connection().dialect.name == "sqlite"
+    make = (sqlite if at_sqlite else postgresql).insert(SignInLimit).values(values)
+    # The update locks, and begins anew where the row is being purged, which a SELECT would miss.
+    locking = make.on_conflict_do_update(index_elements=["key"], set_={"key": key})
+    row: SignInLimit = work.session.scalars(
+        locking.returning(SignInLimit), execution_options={"populate_existing": True}
+    ).one()
+    return row
 
 
 def _of_user(user_id: int) -> ColumnElement[bool]:

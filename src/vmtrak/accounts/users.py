@@ -117,7 +117,7 @@ def deactivate(work: Work, user_id: int, seen: Seen = None) -> User:
 
 def reset_password(work: Work, user_id: int, password: str) -> User:
     """Give a password that must be changed at the next sign-in; ends the sessions."""
-    user = _locked(work, user_id, None)
+    user = _somebody_else(work, user_id)
     secret = passwords.chosen(password, user.username, user.email, field="new_password")
     _rename_secret(work, user, secret, must_change=True)
     _record(work, Action.PASSWORD_RESET, user, _switched(user))
@@ -126,7 +126,7 @@ def reset_password(work: Work, user_id: int, password: str) -> User:
 
 def reset_link(work: Work, user_id: int) -> tuple[User, str]:
     """Take the password away and return the token of a one-time set-up link."""
-    user = _locked(work, user_id, None)
+    user = _somebody_else(work, user_id)
     if not user.is_active:
         message = "This account is closed; open it before making a link."
         raise Conflict(message)
@@ -296,6 +296,15 @@ def _locked(work: Work, user_id: int, seen: Seen) -> User:
         raise NotFound
     if seen is not None and user.revision not in seen:
         raise Stale
+    return user
+
+
+def _somebody_else(work: Work, user_id: int) -> User:
+    """Whose password the actor may reset. A change of one's own asks for the present one."""
+    user = _locked(work, user_id, None)
+    if user.id == work.actor.user_id:
+        message = "Change your own password on the page of your account, or ask another admin."
+        raise Conflict(message)
     return user
 
 
