@@ -9,7 +9,7 @@ from sqlalchemy import insert
 
 from vmtrak import schema
 from vmtrak.access import SYSTEM, Role
-from vmtrak.accounts import NewUser, sessions, users
+from vmtrak.accounts import NewUser, actors, sessions, users
 from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.db import Database, now
 from vmtrak.inventory import VM, Environment, Hypervisor, NewHypervisor, PowerState, Status
@@ -44,14 +44,14 @@ def make(database: Database, size: int, seed: int = 7) -> None:
 
 
 def token(database: Database, rules: SessionRules) -> str:
-    with database.work(sessions.visitor("127.0.0.1", None)) as work:
+    with database.work(actors.visitor("127.0.0.1", None)) as work:
         user = users.named(work.session, "bench")
         assert user is not None
         return sessions.sign_in_api(work, user.id, rules, "benchmark").access
 
 
 def cookie(database: Database) -> str:
-    with database.work(sessions.visitor("127.0.0.1", None)) as work:
+    with database.work(actors.visitor("127.0.0.1", None)) as work:
         user = users.named(work.session, "bench")
         assert user is not None
         return sessions.sign_in_panel(work, user.id, "benchmark")

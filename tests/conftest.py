@@ -19,7 +19,7 @@ from tests import services
 from vmtrak import app as application
 from vmtrak import db, schema
 from vmtrak.access import SYSTEM, Actor, Role
-from vmtrak.accounts import NewUser, User, access_tokens, sessions, users
+from vmtrak.accounts import NewUser, User, access_tokens, actors, sessions, users
 from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.db import Database
 from vmtrak.settings import Settings, load
@@ -65,9 +65,7 @@ class Person:
     @property
     def actor(self) -> Actor:
         with self.database.read() as session:
-            return sessions.actor_of(
-                session.get_one(User, self.user_id), sessions.visitor(None, None)
-            )
+            return actors.actor_of(session.get_one(User, self.user_id), actors.visitor(None, None))
 
     @property
     def username(self) -> str:
@@ -76,7 +74,7 @@ class Person:
     @property
     def api(self) -> TestClient:
         """A client that sends a fresh access token."""
-        with self.database.work(sessions.visitor("127.0.0.1", None)) as work:
+        with self.database.work(actors.visitor("127.0.0.1", None)) as work:
             tokens = sessions.sign_in_api(work, self.user_id, self.rules, "tests")
         client = anonymous_client(self.app)
         client.headers["Authorization"] = f"Bearer {tokens.access}"
@@ -85,7 +83,7 @@ class Person:
     @property
     def panel(self) -> TestClient:
         """A client with a panel session, whose requests come from the panel's own pages."""
-        with self.database.work(sessions.visitor("127.0.0.1", None)) as work:
+        with self.database.work(actors.visitor("127.0.0.1", None)) as work:
             token = sessions.sign_in_panel(work, self.user_id, "tests")
         client = anonymous_client(self.app)
         client.headers["Origin"] = BASE_URL

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from vmtrak import inventory, sample, schema
 from vmtrak.access import SYSTEM, Actor
-from vmtrak.accounts import NewUser, User, links, sessions, users
+from vmtrak.accounts import NewUser, User, actors, links, users
 from vmtrak.db import Database, Work
 from vmtrak.fields import parse
 from vmtrak.inventory import NewHypervisor, NewVM, VMPatch, hypervisors
@@ -80,7 +80,7 @@ def _add(work: Work, today: date) -> None:
 
 
 def _actor(user: User) -> Actor:
-    return sessions.actor_of(user, replace(SYSTEM, ip_address="127.0.0.1"))
+    return actors.actor_of(user, replace(SYSTEM, ip_address="127.0.0.1"))
 
 
 def _number(work: Work, name: str) -> int:

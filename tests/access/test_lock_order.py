@@ -18,6 +18,7 @@ from vmtrak.accounts import (
     NewPassword,
     SignedIn,
     SignInLimit,
+    actors,
     limits,
     links,
     second_factor,
@@ -64,7 +65,7 @@ def case(app: Starlette, operator: Person) -> Case:
     _, codes = enrol(operator, keys)
     with operator.database.work(SYSTEM) as work:
         link = links.make(work, "setup", operator.user_id)
-    with operator.database.work(sessions.visitor(None, None)) as work:
+    with operator.database.work(actors.visitor(None, None)) as work:
         sessions.sign_in_panel(work, operator.user_id, "tests")
         number = work.actor.session_id
     assert number is not None
@@ -119,7 +120,7 @@ def test_who_was_there_is_written_down_without_waiting_for_anybody(
 ) -> None:
     """Sessions of many people are written in one unit of work, in no order that suits all."""
     database = admin.database
-    with database.work(sessions.visitor(None, None)) as work:
+    with database.work(actors.visitor(None, None)) as work:
         sessions.sign_in_panel(work, admin.user_id, "tests")
         other_id = work.actor.session_id
     assert other_id is not None

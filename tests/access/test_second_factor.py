@@ -25,6 +25,7 @@ from vmtrak.accounts import (
     SecondFactor,
     User,
     UserPatch,
+    actors,
     api_tokens,
     second_factor,
     sessions,
@@ -490,7 +491,7 @@ def race(database: Database, keys: KeyRing, user_id: int, code: str) -> list[boo
     """Several processes, each with its own connection, look at one code at the same time."""
 
     def look(_: int) -> bool:
-        with database.work(sessions.visitor("127.0.0.1", None)) as work:
+        with database.work(actors.visitor("127.0.0.1", None)) as work:
             return second_factor.accepts(work, keys, user_id, code)
 
     with ThreadPoolExecutor(8) as pool:

@@ -24,12 +24,14 @@ from vmtrak.accounts import (
     SignInLimit,
     User,
     access_tokens,
+    actors,
     links,
     sessions,
     user_agents,
 )
+from vmtrak.accounts.actors import PANEL_IDLE
 from vmtrak.accounts.purge import purge
-from vmtrak.accounts.sessions import PANEL_IDLE, PANEL_LIFETIME, REUSE_GRACE, Proof, Sighting
+from vmtrak.accounts.sessions import PANEL_LIFETIME, REUSE_GRACE, Proof, Sighting
 from vmtrak.db import Database
 from vmtrak.web.sign_in import AFTER_SIGN_IN, own_path
 
@@ -269,7 +271,7 @@ def test_five_tabs_that_refresh_at_the_same_moment_all_succeed(
     token = log_in(anonymous).cookies["refreshToken"]
 
     def one_tab() -> object:
-        with operator.database.work(sessions.visitor("127.0.0.1", None)) as work:
+        with operator.database.work(actors.visitor("127.0.0.1", None)) as work:
             return sessions.refresh(work, token, operator.rules)
 
     found = at_once(5, one_tab)
@@ -315,7 +317,7 @@ def test_a_reuse_ends_no_other_session(
 
 def by_sign_out(operator: Person, _admin: Person, _database: Database) -> None:
     for kind in ("panel", "api"):
-        actor = sessions.actor_of(_user(operator), SYSTEM, session_of(operator, kind).id)
+        actor = actors.actor_of(_user(operator), SYSTEM, session_of(operator, kind).id)
         with operator.database.work(actor) as work:
             sessions.sign_out(work)
 
@@ -795,7 +797,7 @@ def test_what_is_over_is_purged_a_day_later(
 def test_many_rows_are_purged_a_few_at_a_time(
     operator: Person, database: Database, later: Later
 ) -> None:
-    with database.work(sessions.visitor(None, None)) as work:
+    with database.work(actors.visitor(None, None)) as work:
         for _ in range(7):
             sessions.sign_in_api(work, operator.user_id, operator.rules, None)
     later(30 * DAY)
@@ -825,7 +827,7 @@ def test_a_refresh_and_a_purge_do_not_wait_for_each_other(
 
 def _refreshing(operator: Person, token: str) -> Callable[[], object]:
     def run() -> object:
-        with operator.database.work(sessions.visitor(None, None)) as work:
+        with operator.database.work(actors.visitor(None, None)) as work:
             return sessions.refresh(work, token, operator.rules)
 
     return run
@@ -835,7 +837,7 @@ def test_a_proof_of_another_kind_is_kept_by_a_session_that_goes_on(
     operator: Person, database: Database
 ) -> None:
     proof = Proof("microsoft", None, "sid-of-the-provider")
-    with database.work(sessions.visitor(None, None)) as work:
+    with database.work(actors.visitor(None, None)) as work:
         sessions.sign_in_panel(work, operator.user_id, "tests", proof)
         sessions.renew_panel(work)
     found = session_of(operator)

@@ -11,7 +11,7 @@ from joserfc.jwk import OctKey
 from starlette.testclient import TestClient
 
 from tests.conftest import SECRET_KEY, Person
-from vmtrak.accounts import sessions
+from vmtrak.accounts import actors, sessions
 from vmtrak.accounts.models import SignedIn
 
 KEY = OctKey.import_key(SECRET_KEY)
@@ -121,7 +121,7 @@ def test_a_token_of_one_session_does_not_speak_for_another_user(
 def test_a_panel_session_is_no_session_of_the_api(
     admin: Person, operator: Person, anonymous: TestClient
 ) -> None:
-    with operator.database.work(sessions.visitor(None, None)) as work:
+    with operator.database.work(actors.visitor(None, None)) as work:
         sessions.sign_in_panel(work, operator.user_id, None)
     newest = int(claims_of(operator)["sid"])
     for number in range(1, newest):

@@ -19,7 +19,7 @@ from tests import services
 from vmtrak import app as application
 from vmtrak import demo, inventory, schema
 from vmtrak.access import SYSTEM
-from vmtrak.accounts import sessions, users
+from vmtrak.accounts import actors, sessions, users
 from vmtrak.db import Database
 from vmtrak.settings import load
 from vmtrak.web.guard import PANEL_COOKIE
@@ -68,7 +68,7 @@ class Site:
 
     def session(self, person: str) -> str:
         """The value of a cookie with which the person is signed in."""
-        with self.database.work(sessions.visitor("127.0.0.1", None)) as work:
+        with self.database.work(actors.visitor("127.0.0.1", None)) as work:
             user = users.named(work.session, PEOPLE[person])
             assert user is not None
             return sessions.sign_in_panel(work, user.id, "tests")

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PEOPLE, Site
 from vmtrak.access import Scope
-from vmtrak.accounts import NewToken, api_tokens, sessions, users
+from vmtrak.accounts import NewToken, actors, api_tokens, users
 
 WIDTHS = (1440, 390)
 
@@ -127,17 +127,17 @@ def several(site: Site) -> Iterator[int]:
     )
     numbers = []
     for kind in kinds:
-        with site.database.work(sessions.visitor("127.0.0.1", None)) as work:
+        with site.database.work(actors.visitor("127.0.0.1", None)) as work:
             user = users.named(work.session, PEOPLE["admin"])
             assert user is not None
-            work.actor = sessions.actor_of(user, work.actor)
+            work.actor = actors.actor_of(user, work.actor)
             given = {"scopes": ["inventory:read"], **kind}
             numbers.append(api_tokens.add(work, NewToken.model_validate(given))[0].id)
     yield numbers[-1]
-    with site.database.work(sessions.visitor("127.0.0.1", None)) as work:
+    with site.database.work(actors.visitor("127.0.0.1", None)) as work:
         user = users.named(work.session, PEOPLE["admin"])
         assert user is not None
-        work.actor = sessions.actor_of(user, work.actor)
+        work.actor = actors.actor_of(user, work.actor)
         for number in numbers:
             api_tokens.revoke(work, number)
 

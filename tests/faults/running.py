@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from tests import services
 from tests.conftest import PEOPLE, SECRET_KEY
 from vmtrak import logs
-from vmtrak.accounts import sessions, users
+from vmtrak.accounts import actors, sessions, users
 from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.cli import main
 from vmtrak.db import Database
@@ -140,7 +140,7 @@ def access_token(url: str, person: str = "operator") -> str:
     """An access token of one of the named people, for servers that know the tests' secret key."""
     database = Database(url)
     rules = SessionRules.of(SECRET_KEY.encode(), 15, 7)
-    with database.work(sessions.visitor("127.0.0.1", None)) as work:
+    with database.work(actors.visitor("127.0.0.1", None)) as work:
         user = users.named(work.session, str(PEOPLE[person]["username"]))
         assert user is not None
         tokens = sessions.sign_in_api(work, user.id, rules, "tests")

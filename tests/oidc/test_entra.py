@@ -12,7 +12,7 @@ from tests.oidc.conftest import SQLITE, Visit, assert_refused, sessions_in, user
 from tests.oidc.people import OTHER_TENANT, PEOPLE, TENANT
 from tests.oidc.provider import Mischief, Provider
 from vmtrak.access import SYSTEM, Actor, Permission
-from vmtrak.accounts import UserPatch, sessions, users
+from vmtrak.accounts import UserPatch, actors, users
 from vmtrak.accounts.models import Identity, User
 from vmtrak.db import Database
 from vmtrak.settings import Settings, load
@@ -44,8 +44,8 @@ def identity_of(database: Database, user: User | None) -> tuple[str, str]:
 def actor_in(app: Starlette, visit: Visit) -> Actor:
     state = app.state.vmtrak
     token = visit.vmtrak.cookies[PANEL_COOKIE]
-    actor: Actor | None = sessions.by_cookie(
-        state.database, state.rules, token, sessions.visitor(None, None)
+    actor: Actor | None = actors.by_cookie(
+        state.database, state.rules, token, actors.visitor(None, None)
     )
     assert actor is not None
     return actor

@@ -20,6 +20,7 @@ from vmtrak.accounts import (
     NewUser,
     User,
     UserPatch,
+    actors,
     api_tokens,
     identities,
     links,
@@ -31,7 +32,7 @@ from vmtrak.db import Database, Work, now
 from vmtrak.errors import Conflict, Refusal, SignInRefused
 
 TENANT = "6f1c9e0a-3b52-4a7e-9d1f-2c8b5e7a4d30"
-VISITOR = sessions.visitor("127.0.0.9", "request")
+VISITOR = actors.visitor("127.0.0.9", "request")
 
 GRACE = identities.Person(
     issuer=TENANT,
@@ -190,7 +191,7 @@ def test_the_role_is_taken_anew_at_each_sign_in_and_counts_for_every_session(
     token = enter(database)
     enter(database, replace(GRACE, role=Role.READ))
     assert account(database).role == "read"
-    actor = sessions.by_cookie(database, app.state.vmtrak.rules, token, VISITOR)
+    actor = actors.by_cookie(database, app.state.vmtrak.rules, token, VISITOR)
     assert actor is not None
     assert not actor.may(Permission.VM_WRITE)
     [event] = trail(database, Action.USER_UPDATE)
@@ -271,7 +272,7 @@ def test_a_guest_never_reveals_unless_the_setting_says_so(
     rules = app.state.vmtrak.rules
     for allowed in (False, True):
         chosen = replace(rules, guests_reveal=allowed)
-        actor = sessions.by_cookie(database, chosen, token, VISITOR)
+        actor = actors.by_cookie(database, chosen, token, VISITOR)
         assert actor is not None
         assert actor.is_guest
         assert actor.may(Permission.VM_WRITE)
@@ -443,8 +444,8 @@ def test_who_proves_again_goes_on_in_a_renewed_session(database: Database, app: 
     with database.work(VISITOR) as work:
         token = identities.prove(work, person, old.id)
     rules = app.state.vmtrak.rules
-    assert sessions.by_cookie(database, rules, old_token, VISITOR) is None
-    actor = sessions.by_cookie(database, rules, token, VISITOR)
+    assert actors.by_cookie(database, rules, old_token, VISITOR) is None
+    actor = actors.by_cookie(database, rules, token, VISITOR)
     assert actor is not None
     assert actor.proved_at is not None
     assert now() - actor.proved_at < timedelta(minutes=1)

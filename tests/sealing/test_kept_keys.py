@@ -13,7 +13,7 @@ from tests.conftest import PASSWORD
 from tests.faults.running import ask
 from vmtrak import app as application
 from vmtrak.access import SYSTEM
-from vmtrak.accounts import second_factor, sessions, users
+from vmtrak.accounts import actors, second_factor, trail, users
 from vmtrak.audit import Action
 from vmtrak.sealing import KeyRing
 from vmtrak.settings import Settings, SettingsError, load
@@ -97,10 +97,10 @@ def enrolled(tmp_path: Path) -> Path:
     with state.database.work(SYSTEM) as work:
         bob = users.named(work.session, "bob")
         assert bob is not None
-        work.actor = sessions.actor_of(bob, work.actor)
+        work.actor = actors.actor_of(bob, work.actor)
         second_factor.start(work, state.keys, "here")
         bob.has_second_factor = True
-        second_factor._record(work, Action.FACTOR_ADDED, bob)
+        trail.record(work, Action.FACTOR_ADDED, bob)
     state.database.close()
     return tmp_path
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import Person
 from tests.tokens.conftest import made
-from vmtrak.accounts import api_tokens, sessions
+from vmtrak.accounts import actors, api_tokens
 from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.db import Database
 from vmtrak.errors import Unavailable
@@ -73,7 +73,7 @@ def test_what_stands_around_a_token_is_not_passed_over(body: str, more: str) -> 
 
 def test_a_wrong_checksum_is_refused_without_asking_the_database(tmp_path: Path) -> None:
     nowhere = Database(f"sqlite:///{tmp_path / 'no such folder' / 'inventory.db'}")
-    rules, visitor = SessionRules.of(b"k" * 32, 15, 7), sessions.visitor(None, None)
+    rules, visitor = SessionRules.of(b"k" * 32, 15, 7), actors.visitor(None, None)
     wrong = KNOWN[:-1] + "k"
     assert api_tokens.by_token(nowhere, rules, wrong, visitor) is None
     with pytest.raises(Unavailable):

@@ -9,7 +9,7 @@ from tests.conftest import Later, Person
 from tests.worker.peers import done_at, until, working
 from vmtrak import worker
 from vmtrak.access import SYSTEM
-from vmtrak.accounts import links, sessions
+from vmtrak.accounts import actors, links
 from vmtrak.accounts.models import OneTimeLink, RefreshToken, SignedIn
 from vmtrak.db import Base, Database, Work
 from vmtrak.worker import Job
@@ -76,7 +76,7 @@ def test_more_than_fits_into_one_unit_of_work_goes_in_several(
     later: Later,
     told: list[str],
 ) -> None:
-    with database.work(sessions.visitor("127.0.0.1", None)) as work:
+    with database.work(actors.visitor("127.0.0.1", None)) as work:
         for _ in range(1_100):
             links.make(work, "setup", operator.user_id)
     later(30 * DAY)

@@ -1,6 +1,7 @@
 """Users, their sessions and tokens: from proof of identity to an Actor."""
 
 from vmtrak.accounts import (
+    actors,
     api_tokens,
     identities,
     limits,
@@ -63,6 +64,7 @@ __all__ = [
     "TokenState",
     "User",
     "UserPatch",
+    "actors",
     "api_tokens",
     "identities",
     "limits",

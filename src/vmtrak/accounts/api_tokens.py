@@ -29,9 +29,10 @@ from sqlalchemy.orm import Session
 from vmtrak import audit
 from vmtrak.access import Actor, Permission, Role, Scope, permissions
 from vmtrak.accounts.access_tokens import SessionRules
+from vmtrak.accounts.actors import STANDING, standing
 from vmtrak.accounts.inputs import NewToken, TokenQuery, TokenState
 from vmtrak.accounts.models import ApiToken, User, digest
-from vmtrak.accounts.sessions import STANDING, Sighting, standing
+from vmtrak.accounts.sessions import Sighting
 from vmtrak.audit import Action, AuditEvent
 from vmtrak.db import AnySelect, Database, Page, Prepared, Work, iso, now
 from vmtrak.errors import Conflict, Invalid, NotFound

@@ -11,8 +11,8 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
+from vmtrak.accounts import passwords
 from vmtrak.accounts.access_tokens import SessionRules
-from vmtrak.accounts.models import digest
 from vmtrak.db import now
 
 LIFETIME = timedelta(days=90)
@@ -34,7 +34,7 @@ def issue(rules: SessionRules, user_id: int, password_hash: str, browser: str) -
         "aud": _AUDIENCE,
         "sub": str(user_id),
         "jti": browser,
-        "pwd": _fingerprint(password_hash),
+        "pwd": passwords.fingerprint(password_hash),
         "exp": int((now() + LIFETIME).timestamp()),
     }
     return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(rules.secret))
@@ -47,12 +47,8 @@ def recognised(
     try:
         claims = jwt.decode(token, OctKey.import_key(rules.secret), algorithms=["HS256"]).claims
         right = claims["aud"] == _AUDIENCE and claims["sub"] == str(user_id)
-        right = right and claims["pwd"] == _fingerprint(password_hash or "")
+        right = right and claims["pwd"] == passwords.fingerprint(password_hash or "")
         right = right and now() < datetime.fromtimestamp(claims["exp"], now().tzinfo)
         return str(claims["jti"]) if right else None
     except (JoseError, ValueError, TypeError, KeyError, OverflowError):
         return None
-
-
-def _fingerprint(password_hash: str) -> str:
-    return digest(password_hash)[:16]

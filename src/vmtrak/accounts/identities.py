@@ -14,7 +14,7 @@ from sqlalchemy import or_, select
 
 from vmtrak import audit
 from vmtrak.access import Actor, Role
-from vmtrak.accounts import administrators, api_tokens, links, sessions
+from vmtrak.accounts import actors, administrators, api_tokens, links, sessions, trail
 from vmtrak.accounts.models import Identity, SignedIn, User
 from vmtrak.accounts.sessions import Proof
 from vmtrak.audit import Action
@@ -180,20 +180,12 @@ def _record(
 ) -> None:
     """Record what was done to the account, in the name of its person; nothing if nothing was."""
     changes = detail or audit.difference(user)
-    work.actor = sessions.actor_of(user, work.actor)
+    work.actor = actors.actor_of(user, work.actor)
     if not changes:
         return
     user.updated_at = work.moment
     work.flush(_CONFLICTS)
-    audit.record(
-        work,
-        action,
-        entity_type="user",
-        entity=user,
-        entity_id=user.id,
-        entity_name=user.username,
-        detail=changes,
-    )
+    trail.record(work, action, user, changes)
 
 
 def start_panel(work: Work, person: Person, agent: str | None, before: int | None) -> str:
@@ -262,7 +254,7 @@ def sign_out(work: Work, provider_sid: str) -> int:
     visitor = work.actor
     for session, user in found:
         session.ended_at = work.moment
-        work.actor = sessions.actor_of(user, visitor, session.id)
+        work.actor = actors.actor_of(user, visitor, session.id)
         detail = {"reason": "signed out at the provider"}
         audit.record(work, Action.LOGOUT, entity_type="auth", entity_id=user.id, detail=detail)
     return len(found)
@@ -283,7 +275,7 @@ def _actor_of_session(work: Work, session_id: int | None) -> Actor | None:
             User.is_active,
         )
     ).one_or_none()
-    return sessions.actor_of(found[1], work.actor, found[0].id) if found else None
+    return actors.actor_of(found[1], work.actor, found[0].id) if found else None
 
 
 def _refused(reason: Refusal, person: Person, user: User | None = None) -> SignInRefused:

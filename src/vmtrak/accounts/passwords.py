@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy import select, update
 from zxcvbn import zxcvbn
 
-from vmtrak.accounts.models import User
+from vmtrak.accounts.models import User, digest
 from vmtrak.db import Work
 from vmtrak.errors import Invalid
 
@@ -160,6 +160,11 @@ def settle(
             execution_options={"audited": True, "synchronize_session": False},
         )
     return True
+
+
+def fingerprint(password_hash: str) -> str:
+    """Binds what is handed out to a password: a new one makes it worthless."""
+    return digest(password_hash)[:32]
 
 
 async def in_thread(call: Callable[[*Ts], R], *args: *Ts) -> R:

@@ -12,9 +12,8 @@ import pyotp
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from vmtrak import audit
 from vmtrak.access import Actor, Permission
-from vmtrak.accounts import sessions
+from vmtrak.accounts import actors, sessions, trail
 from vmtrak.accounts.models import RecoveryCode, SecondFactor, User, digest
 from vmtrak.audit import Action
 from vmtrak.db import Database, Work
@@ -117,7 +116,7 @@ def confirm(work: Work, keys: KeyRing, code: str) -> list[str]:
     )
     factor.confirmed_at, factor.last_step = work.moment, step
     user.has_second_factor, user.updated_at = True, work.moment
-    _record(work, Action.FACTOR_ADDED, user)
+    trail.record(work, Action.FACTOR_ADDED, user)
     return _fresh_codes(work, user)
 
 
@@ -128,7 +127,7 @@ def new_recovery_codes(work: Work) -> list[str]:
         message = "There is no second factor that these codes could stand in for."
         raise Conflict(message)
     codes = _fresh_codes(work, user)
-    _record(work, Action.RECOVERY_CODES, user)
+    trail.record(work, Action.RECOVERY_CODES, user)
     return codes
 
 
@@ -276,8 +275,8 @@ def _takes_recovery_code(work: Work, user_id: int, code: str) -> bool:
         return False
     user = work.session.get_one(User, user_id)
     if work.actor.user_id is None:
-        work.actor = sessions.actor_of(user, work.actor)
-    _record(work, Action.RECOVERY_CODE_USED, user, {"left": _left(work.session, user_id)})
+        work.actor = actors.actor_of(user, work.actor)
+    trail.record(work, Action.RECOVERY_CODE_USED, user, {"left": _left(work.session, user_id)})
     return True
 
 
@@ -301,16 +300,4 @@ def _taken_away(work: Work, user: User) -> None:
     work.session.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user.id))
     if user.has_second_factor:
         user.has_second_factor, user.updated_at = False, work.moment
-        _record(work, Action.FACTOR_REMOVED, user)
-
-
-def _record(work: Work, action: Action, user: User, detail: dict[str, Any] | None = None) -> None:
-    audit.record(
-        work,
-        action,
-        entity_type="user",
-        entity=user,
-        entity_id=user.id,
-        entity_name=user.username,
-        detail=detail,
-    )
+        trail.record(work, Action.FACTOR_REMOVED, user)

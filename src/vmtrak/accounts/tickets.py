@@ -12,8 +12,9 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 from sqlalchemy import select
 
+from vmtrak.accounts import passwords
 from vmtrak.accounts.access_tokens import SessionRules
-from vmtrak.accounts.models import User, digest
+from vmtrak.accounts.models import User
 from vmtrak.db import Database, now
 from vmtrak.fields import LARGEST_ID
 
@@ -29,7 +30,7 @@ def issue(rules: SessionRules, user_id: int, password_hash: str) -> str:
     claims = {
         "aud": _AUDIENCE,
         "sub": str(user_id),
-        "pwd": _fingerprint(password_hash),
+        "pwd": passwords.fingerprint(password_hash),
         "exp": int((now() + LIFETIME).timestamp()),
     }
     return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(rules.secret))
@@ -58,10 +59,6 @@ def holder(database: Database, rules: SessionRules, ticket: str) -> Holder | Non
     chosen = select(User.id, User.username, User.password_hash)
     with database.read() as session:
         found = session.execute(chosen.where(User.id == number, User.is_active)).one_or_none()
-    if found is None or _fingerprint(found.password_hash or "") != fingerprint:
+    if found is None or passwords.fingerprint(found.password_hash or "") != fingerprint:
         return None
     return Holder(found.id, found.username, found.password_hash)
-
-
-def _fingerprint(password_hash: str) -> str:
-    return digest(password_hash)[:32]

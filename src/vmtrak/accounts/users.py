@@ -9,7 +9,16 @@ from sqlalchemy.orm import Session
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission, Role
-from vmtrak.accounts import administrators, api_tokens, limits, links, passwords, sessions
+from vmtrak.accounts import (
+    actors,
+    administrators,
+    api_tokens,
+    limits,
+    links,
+    passwords,
+    sessions,
+    trail,
+)
 from vmtrak.accounts.inputs import (
     FirstAdmin,
     NewPassword,
@@ -145,7 +154,7 @@ def set_up(work: Work, token: str, new: NewPassword) -> User:
     link.used_at = work.moment
     secret = passwords.chosen(new.password.get_secret_value(), user.username, user.email)
     _rename_secret(work, user, secret, must_change=False)
-    work.actor = sessions.actor_of(user, work.actor)
+    work.actor = actors.actor_of(user, work.actor)
     _record(work, Action.SETUP_COMPLETED, user)
     return user
 
@@ -358,12 +367,4 @@ def _record(
     work: Work, action: Action, user: User, detail: Mapping[str, Any] | None = None
 ) -> None:
     work.flush(_CONFLICTS)
-    audit.record(
-        work,
-        action,
-        entity_type="user",
-        entity=user,
-        entity_id=user.id,
-        entity_name=user.username,
-        detail=detail,
-    )
+    trail.record(work, action, user, detail)

@@ -11,7 +11,7 @@ from vmtrak.accounts import PasswordChange, User, sessions, users
 from vmtrak.admin.base import Field, Panel, Typed, filled, posted, redirect
 from vmtrak.errors import Conflict, Invalid, TooMany
 from vmtrak.fields import parse
-from vmtrak.web import inputs, own_password, sign_in
+from vmtrak.web import cookies, inputs, own_password
 from vmtrak.web.errors import extra_headers, problem, status_of
 from vmtrak.web.state import State, actor_of, request_id_of
 
@@ -83,7 +83,7 @@ class AccountPages:
         except (Invalid, TooMany) as error:
             return await self._page(request, _refused(error), error)
         response = redirect(HOME, "password-changed")
-        sign_in.set_panel_cookie(response, self.state, token)
+        cookies.set_panel(response, self.state, token)
         return response
 
     async def end(self, request: Request) -> Response:

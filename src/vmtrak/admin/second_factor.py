@@ -15,7 +15,7 @@ from vmtrak.accounts.second_factor import Enrolment
 from vmtrak.admin.base import Panel, posted, proof_first, redirect
 from vmtrak.errors import Conflict, Invalid, TooMany, VmtrakError
 from vmtrak.fields import parse
-from vmtrak.web import sign_in, step_up
+from vmtrak.web import cookies, sign_in, step_up
 from vmtrak.web.errors import extra_headers, for_scripts, status_of
 from vmtrak.web.guard import SAFE
 from vmtrak.web.state import State, actor_of
@@ -159,7 +159,7 @@ class SecondFactorPages:
                 raise
             return await self._prove_page(request, target, error)
         response = Response(status_code=204) if scripts else redirect(target, "proved")
-        sign_in.set_panel_cookie(response, self.state, token)
+        cookies.set_panel(response, self.state, token)
         return response
 
     async def _prove_page(

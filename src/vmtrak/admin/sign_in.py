@@ -29,7 +29,7 @@ from vmtrak.errors import (
     VmtrakError,
 )
 from vmtrak.fields import parse
-from vmtrak.web import sign_in
+from vmtrak.web import cookies, sign_in
 from vmtrak.web.errors import extra_headers, for_scripts, status_of
 from vmtrak.web.guard import SAFE
 from vmtrak.web.sign_in import Proven
@@ -97,14 +97,14 @@ class SignInPages:
             response = await self._login_page(
                 request, {"next": target, "error": sign_in.TOO_LATE}, 401
             )
-            sign_in.clear_code_cookie(response, self.state)
+            cookies.clear_code(response, self.state)
             return response
         try:
             proven = await sign_in.prove_code(self.state, request, holder, code)
         except (NotAuthenticated, TooMany) as error:
             return await self._code_page(request, target, error)
         response = await self._finish(request, proven, target)
-        sign_in.clear_code_cookie(response, self.state)
+        cookies.clear_code(response, self.state)
         return response
 
     async def _code_page(
@@ -119,7 +119,7 @@ class SignInPages:
         response = await self.panel.render(request, "code.html", context, status)
         response.headers.update(extra_headers(error) if error else {})
         if ticket:
-            sign_in.set_code_cookie(response, self.state, ticket)
+            cookies.set_code(response, self.state, ticket)
         return response
 
     async def _finish(self, request: Request, proven: Proven, target: str) -> Response:
@@ -127,8 +127,8 @@ class SignInPages:
             self._signed_in, actor_of(request), proven, request.headers.get("user-agent")
         )
         response = Response(status_code=204) if _in_place(request) else redirect(target)
-        sign_in.set_panel_cookie(response, self.state, token)
-        sign_in.set_device_cookie(response, self.state, proven)
+        cookies.set_panel(response, self.state, token)
+        cookies.set_device(response, self.state, sign_in.device(self.state, proven))
         return response
 
     def _signed_in(self, visitor: Actor, proven: Proven, agent: str | None) -> str:
@@ -169,7 +169,7 @@ class SignInPages:
             self._session, actor_of(request), user_id, request.headers.get("user-agent")
         )
         response = redirect(target, done)
-        sign_in.set_panel_cookie(response, self.state, token)
+        cookies.set_panel(response, self.state, token)
         return response
 
     def _session(self, visitor: Actor, user_id: int, agent: str | None) -> str:
@@ -183,7 +183,7 @@ class SignInPages:
         over_provider = self.state.oidc is not None and actor.sign_in_method == "microsoft"
         target = "/admin/microsoft/signed-out" if over_provider else "/admin/login"
         response = redirect(target, "signed-out")
-        sign_in.clear_panel_cookie(response, self.state)
+        cookies.clear_panel(response, self.state)
         return response
 
     def _end(self, actor: Actor) -> None:
@@ -269,7 +269,7 @@ class SignInPages:
             request.headers.get("user-agent"),
         )
         response = redirect(sign_in.AFTER_SIGN_IN)
-        sign_in.set_panel_cookie(response, self.state, token)
+        cookies.set_panel(response, self.state, token)
         return response
 
     def _by_link(self, visitor: Actor, token: str, agent: str | None) -> str:

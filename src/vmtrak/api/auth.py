@@ -4,11 +4,11 @@ from starlette.responses import Response
 
 from vmtrak import accounts, audit
 from vmtrak.access import Actor, Permission
-from vmtrak.accounts import PasswordChange, Setup, SignIn, User, sessions, users
+from vmtrak.accounts import PasswordChange, Setup, SignIn, User, actors, sessions, users
 from vmtrak.api.answers import LoginAnswer, Ok, RefreshAnswer, SessionAnswer, UserAnswer
 from vmtrak.api.base import Call, Endpoint, answer
 from vmtrak.errors import NotAuthenticated, NotFound
-from vmtrak.web import own_password, sign_in
+from vmtrak.web import cookies, own_password, sign_in
 from vmtrak.web.guard import REFRESH_COOKIE
 from vmtrak.web.sign_in import Proven
 
@@ -18,8 +18,8 @@ async def login(call: Call) -> Response:
     proven = await sign_in.prove(call.state, call.request, attempt)
     tokens, user = await call.state.database.writing(_start, call, proven)
     response = answer({"accessToken": tokens.access, "user": user})
-    sign_in.set_refresh_cookie(response, call.state, tokens)
-    sign_in.set_device_cookie(response, call.state, proven)
+    cookies.set_refresh(response, call.state, tokens)
+    cookies.set_device(response, call.state, sign_in.device(call.state, proven))
     return response
 
 
@@ -28,9 +28,7 @@ def _start(call: Call, proven: Proven) -> tuple[sessions.Tokens, dict[str, objec
         sign_in.accepted(work, proven)
         agent = call.request.headers.get("user-agent")
         before = call.request.cookies.get(REFRESH_COOKIE)
-        tokens = sessions.sign_in_api(
-            work, proven.user_id, call.state.rules, agent, before=before
-        )
+        tokens = sessions.sign_in_api(work, proven.user_id, call.state.rules, agent, before=before)
         user = work.session.get_one(User, proven.user_id)
     names = ("id", "username", "email", "role", "must_change_password")
     return tokens, {name: audit.plain(getattr(user, name)) for name in names}
@@ -46,7 +44,7 @@ def refresh(call: Call) -> Response:
         message = "This refresh token was used before. Its session has been ended."
         raise NotAuthenticated(message)
     response = answer({"accessToken": tokens.access})
-    sign_in.set_refresh_cookie(response, call.state, tokens)
+    cookies.set_refresh(response, call.state, tokens)
     return response
 
 
@@ -58,14 +56,14 @@ def logout(call: Call) -> Response:
     with call.state.database.work(actor) as work:
         sessions.sign_out(work)
     response = answer({"ok": True})
-    sign_in.clear_refresh_cookie(response, call.state)
+    cookies.clear_refresh(response, call.state)
     return response
 
 
 def _by_refresh_cookie(call: Call) -> Actor | None:
     token = call.request.cookies.get(REFRESH_COOKIE)
     found = sessions.session_of_refresh_token(call.state.database, token) if token else None
-    return sessions.actor_of(found[0], call.actor, found[1]) if found else None
+    return actors.actor_of(found[0], call.actor, found[1]) if found else None
 
 
 def me(call: Call) -> Response:
@@ -107,7 +105,7 @@ async def change_password(call: Call) -> Response:
         call.state, call.actor, wanted, lambda work: sessions.renew_api(work, rules)
     )
     response = answer({"accessToken": tokens.access})
-    sign_in.set_refresh_cookie(response, call.state, tokens)
+    cookies.set_refresh(response, call.state, tokens)
     return response
 
 

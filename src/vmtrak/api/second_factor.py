@@ -17,7 +17,7 @@ from vmtrak.api.answers import (
 )
 from vmtrak.api.base import Call, Endpoint, answer
 from vmtrak.db import Work
-from vmtrak.web import sign_in, step_up
+from vmtrak.web import cookies, step_up
 
 
 def state(call: Call) -> Response:
@@ -69,7 +69,7 @@ async def prove(call: Call) -> Response:
 
     tokens, moment = await step_up.prove(call.state, call.actor, call.json(ProofOfIdentity), renew)
     response = answer({"ok": True, "proved_at": moment, "accessToken": tokens.access})
-    sign_in.set_refresh_cookie(response, call.state, tokens)
+    cookies.set_refresh(response, call.state, tokens)
     return response
 
 

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vmtrak.access import Actor
-from vmtrak.accounts import api_tokens, sessions
+from vmtrak.accounts import actors, api_tokens
 from vmtrak.errors import Forbidden, NotAuthenticated, SecondFactorRequired, SetupRequired
 from vmtrak.logs import bound
 from vmtrak.web.errors import for_scripts, status_of
@@ -111,7 +111,7 @@ class Guard:
             return
         scope["scheme"] = "https" if self._state.secure_cookies else "http"
         address = client_address(scope, self._state.trusted_proxies)
-        visitor = sessions.visitor(address, secrets.token_hex(8))
+        visitor = actors.visitor(address, secrets.token_hex(8))
         scope[ACTOR] = visitor
         answer = _Answer(send, scope["path"], self._state)
         with bound(request_id=visitor.request_id):
@@ -160,10 +160,10 @@ class Guard:
             kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
             token = token.strip() if kind.lower() == "bearer" else ""
             scripts = token.startswith(api_tokens.PREFIX)
-            look_up = api_tokens.by_token if scripts else sessions.by_access_token
+            look_up = api_tokens.by_token if scripts else actors.by_access_token
         else:
             token = cookie(headers.get(b"cookie", b"").decode("latin-1"), PANEL_COOKIE) or ""
-            look_up = sessions.by_cookie
+            look_up = actors.by_cookie
         if not token:
             return None
         try:

@@ -18,7 +18,7 @@ from vmtrak.accounts import identities, limits, sessions
 from vmtrak.accounts.identities import Person
 from vmtrak.db import Work, now
 from vmtrak.errors import Conflict, Refusal, SignInRefused
-from vmtrak.web import sign_in
+from vmtrak.web import cookies, sign_in
 from vmtrak.web.oidc import Flow, Provider, person_of
 from vmtrak.web.oidc.flows import LIFETIME, PREFIX, cookie_name, opened, sealed
 from vmtrak.web.oidc.tokens import check_fresh
@@ -186,9 +186,9 @@ async def _enter(
         entered = await state.database.writing(_entered, *arguments)
     response = RedirectResponse(flow.target, 303)
     if isinstance(entered, sessions.Tokens):
-        sign_in.set_refresh_cookie(response, state, entered)
+        cookies.set_refresh(response, state, entered)
     else:
-        sign_in.set_panel_cookie(response, state, entered)
+        cookies.set_panel(response, state, entered)
     return response
 
 

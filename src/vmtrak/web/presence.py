@@ -67,3 +67,5 @@ class Presence:
                 await database.writing(self.write, database)
             except VmtrakError as error:
                 logger.warning("cannot write down who was there: {}", error)
+            except Exception:  # noqa: BLE001 - a bug here is no reason to stop serving
+                logger.exception("writing down who was there failed")

@@ -9,7 +9,6 @@ from urllib.parse import unquote
 import anyio
 from pydantic import SecretStr
 from starlette.requests import Request
-from starlette.responses import Response
 
 from vmtrak.access import Actor
 from vmtrak.accounts import (
@@ -25,14 +24,10 @@ from vmtrak.accounts.limits import Attempt
 from vmtrak.accounts.tickets import Holder
 from vmtrak.db import Work
 from vmtrak.errors import CodeRequired, NotAuthenticated, TooMany
-from vmtrak.web.guard import PANEL_COOKIE, REFRESH_COOKIE
+from vmtrak.web.cookies import CODE_COOKIE, DEVICE_COOKIE
 from vmtrak.web.state import State, actor_of
 
 AFTER_SIGN_IN = "/admin/"
-
-DEVICE_COOKIE = "vmtrak_device"
-
-CODE_COOKIE = "vmtrak_code"
 
 WRONG_CODE = "The code is wrong, has been used, or is too old."
 TOO_LATE = "That took too long. Please sign in again."
@@ -278,78 +273,7 @@ def own_path(target: str | None) -> str:
     return target if own else AFTER_SIGN_IN
 
 
-def set_panel_cookie(response: Response, state: State, token: str) -> None:
-    response.set_cookie(
-        PANEL_COOKIE,
-        token,
-        max_age=int(sessions.PANEL_LIFETIME.total_seconds()),
-        path="/admin",
-        secure=state.secure_cookies,
-        httponly=True,
-        samesite="lax",
-    )
-
-
-def clear_panel_cookie(response: Response, state: State) -> None:
-    response.delete_cookie(
-        PANEL_COOKIE, path="/admin", secure=state.secure_cookies, httponly=True, samesite="lax"
-    )
-
-
-def set_code_cookie(response: Response, state: State, ticket: str) -> None:
-    """Where the panel asks for the code on a page of its own: the ticket for the password."""
-    response.set_cookie(
-        CODE_COOKIE,
-        ticket,
-        max_age=int(tickets.LIFETIME.total_seconds()),
-        path="/admin/login",
-        secure=state.secure_cookies,
-        httponly=True,
-        samesite="strict",
-    )
-
-
-def clear_code_cookie(response: Response, state: State) -> None:
-    response.delete_cookie(
-        CODE_COOKIE,
-        path="/admin/login",
-        secure=state.secure_cookies,
-        httponly=True,
-        samesite="strict",
-    )
-
-
-def set_device_cookie(response: Response, state: State, proven: Proven) -> None:
-    """Remember the browser, so that nobody who guesses elsewhere can lock its owner out of it."""
+def device(state: State, proven: Proven) -> str:
+    """By which the browser is known from now on."""
     password_hash = proven.new_hash or proven.password_hash
-    response.set_cookie(
-        DEVICE_COOKIE,
-        browsers.issue(state.rules, proven.user_id, password_hash, proven.browser),
-        max_age=int(browsers.LIFETIME.total_seconds()),
-        path="/",
-        secure=state.secure_cookies,
-        httponly=True,
-        samesite="strict",
-    )
-
-
-def set_refresh_cookie(response: Response, state: State, tokens: sessions.Tokens) -> None:
-    response.set_cookie(
-        REFRESH_COOKIE,
-        tokens.refresh,
-        max_age=tokens.refresh_seconds,
-        path="/api/auth",
-        secure=state.secure_cookies,
-        httponly=True,
-        samesite="strict",
-    )
-
-
-def clear_refresh_cookie(response: Response, state: State) -> None:
-    response.delete_cookie(
-        REFRESH_COOKIE,
-        path="/api/auth",
-        secure=state.secure_cookies,
-        httponly=True,
-        samesite="strict",
-    )
+    return browsers.issue(state.rules, proven.user_id, password_hash, proven.browser)
