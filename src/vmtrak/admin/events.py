@@ -23,7 +23,7 @@ LABELS: Mapping[str, str] = {
     "auth.setup_completed": "finished the set-up",
     "auth.password_changed": "changed their password",
     "auth.sessions_ended": "ended sessions",
-    "auth.locked": "locked out",
+    "auth.locked": "failed so often that the account is locked",
     "auth.proved": "proved who they are",
     "auth.proof_failed": "failed to prove who they are",
     "auth.second_factor_added": "set up a second factor",
@@ -45,6 +45,7 @@ LABELS: Mapping[str, str] = {
     "user.deactivate": "closed the account",
     "user.password_reset": "reset the password",
     "user.unlock": "unlocked",
+    "user.linked": "claimed the account",
 }
 
 _WORDS: Mapping[str, str] = {
@@ -130,6 +131,8 @@ def _said(name: str, value: Any, names: Mapping[int, str]) -> str | None:  # noq
         return "yes" if value else "no"
     if name == "hypervisor_id":
         return names.get(value, f"no. {value}")
+    if isinstance(value, list):
+        return ", ".join(str(each) for each in value)
     return str(value)
 
 

@@ -139,7 +139,7 @@ ENDPOINTS = (
         reset_password,
         body=PasswordReset,
         permission=_ADMIN,
-        errors=(404,),
+        errors=(404, 409),
     ),
     Endpoint(
         "POST",

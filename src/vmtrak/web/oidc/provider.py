@@ -63,7 +63,7 @@ class Metadata:
     def of(cls, issuer: str, given: Mapping[str, Any]) -> "Metadata":
         """Raises `SignInRefused` if they are another issuer's, or lead to where anybody listens."""
         if given.get("issuer") != issuer:
-            raise _unreadable("its issuer is not the one in the settings")
+            raise _unreadable(f"its issuer is {given.get('issuer')!r:.200}, not {issuer!r}")
         end_session = given.get("end_session_endpoint")
         announced = given.get("id_token_signing_alg_values_supported") or ["RS256"]
         algorithms = tuple(name for name in tokens.ALGORITHMS if name in announced)
