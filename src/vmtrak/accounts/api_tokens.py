@@ -15,7 +15,6 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     String,
-    Table,
     bindparam,
     case,
     func,
@@ -240,15 +239,13 @@ def note_foreign(work: Work, token_id: int) -> None:
 
 def note_used(work: Work, sightings: Mapping[int, Sighting]) -> None:
     """Write down when and from where tokens were used last, by token number."""
-    table = ApiToken.__table__
-    assert isinstance(table, Table)  # noqa: S101 - a mapped class has a table
-    connection = work.session.connection()
     for number, seen in sorted(sightings.items()):
-        earlier = or_(table.c.last_used_at.is_(None), table.c.last_used_at <= seen.at)
-        connection.execute(
-            update(table)
-            .where(table.c.id == number, earlier)
-            .values(last_used_at=seen.at, last_used_ip_address=seen.ip_address)
+        earlier = or_(ApiToken.last_used_at.is_(None), ApiToken.last_used_at <= seen.at)
+        work.session.execute(
+            update(ApiToken)
+            .where(ApiToken.id == number, earlier)
+            .values(last_used_at=seen.at, last_used_ip_address=seen.ip_address),
+            execution_options={"audited": True, "synchronize_session": False},
         )
 
 

@@ -6,7 +6,6 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import pyotp
 from sqlalchemy import delete, func, select, update
@@ -85,7 +84,8 @@ def start(work: Work, keys: KeyRing, site: str) -> Enrolment:
     installation; an app that knows two tells them apart by it.
     """
     user = _own(work)
-    work.session.execute(_pending(user.id))
+    pending = (SecondFactor.user_id == user.id, SecondFactor.confirmed_at.is_(None))
+    work.session.execute(delete(SecondFactor).where(*pending))
     factor = SecondFactor(user_id=user.id, sealed_secret=Sealed(""), created_at=work.moment)
     work.session.add(factor)
     work.flush()  # the place to seal for has the row's number
@@ -196,12 +196,6 @@ def _own(work: Work) -> User:
         message = "You sign in over the provider, which asks for its own second factor."
         raise Conflict(message)
     return user
-
-
-def _pending(user_id: int) -> Any:  # noqa: ANN401 - a DELETE
-    return delete(SecondFactor).where(
-        SecondFactor.user_id == user_id, SecondFactor.confirmed_at.is_(None)
-    )
 
 
 def _started(session: Session, user_id: int) -> SecondFactor:

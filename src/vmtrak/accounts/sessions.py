@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission
@@ -315,28 +315,27 @@ def note_seen(work: Work, sightings: Mapping[int, Sighting]) -> None:
     What somebody works on at this moment is passed over: so many rows of so many people cannot be
     locked in an order that suits everybody, and who is there is noted again soon.
     """
-    table, people = SignedIn.__table__, User.__table__
-    assert isinstance(table, Table)  # noqa: S101 - a mapped class has a table
-    assert isinstance(people, Table)  # noqa: S101 - the same
-    connection = work.session.connection()
     for number, seen in sorted(sightings.items()):
-        earlier = table.c.last_seen_at <= seen.at
-        connection.execute(
-            update(table)
-            .where(table.c.id.in_(_free(table, table.c.id == number, earlier)))
-            .values(last_seen_at=seen.at, last_ip_address=seen.ip_address)
+        mine = (SignedIn.id == number, SignedIn.last_seen_at <= seen.at)
+        work.session.execute(
+            update(SignedIn)
+            .where(SignedIn.id.in_(_free(SignedIn.id, *mine)))
+            .values(last_seen_at=seen.at, last_ip_address=seen.ip_address),
+            execution_options={"synchronize_session": False},
         )
-        owner = select(table.c.user_id).where(table.c.id == number).scalar_subquery()
-        connection.execute(
-            update(people)
-            .where(people.c.id.in_(_free(people, people.c.id == owner)))
-            .values(last_seen_at=seen.at)
+        owner = select(SignedIn.user_id).where(SignedIn.id == number).scalar_subquery()
+        # No change that anybody made: it stands in no trail, and the revision stays.
+        work.session.execute(
+            update(User)
+            .where(User.id.in_(_free(User.id, User.id == owner)))
+            .values(last_seen_at=seen.at),
+            execution_options={"audited": True, "synchronize_session": False},
         )
 
 
-def _free(table: Table, *terms: ColumnElement[bool]) -> AnySelect:
+def _free(number: InstrumentedAttribute[int], *terms: ColumnElement[bool]) -> AnySelect:
     """The numbers of the rows that nobody has locked."""
-    return select(table.c.id).where(*terms).with_for_update(skip_locked=True, key_share=True)
+    return select(number).where(*terms).with_for_update(skip_locked=True, key_share=True)
 
 
 def _started(work: Work, kind: str, user_agent: str | None, proof: Proof | None) -> SignedIn:

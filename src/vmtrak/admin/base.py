@@ -7,6 +7,7 @@ parse, unit of work, operation, render. What decisions/0004 lists is thereby clo
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar, cast
 from urllib.parse import urlencode
@@ -424,8 +425,10 @@ class Panel(Admin):
             "status": status,
             "heading": HEADINGS.get(status, "That did not work"),
             "message": words_of(error),
-            "request_id": request_id_of(request) if status >= 500 else None,  # noqa: PLR2004
-            "unsent": status == 401 and request.method not in SAFE,  # noqa: PLR2004
+            "request_id": request_id_of(request)
+            if status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            else None,
+            "unsent": status == HTTPStatus.UNAUTHORIZED and request.method not in SAFE,
         }
         response = await self.render(request, "error.html", context, status)
         response.headers.update(extra_headers(error))
