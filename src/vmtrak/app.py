@@ -21,6 +21,7 @@ from vmtrak.accounts import SessionRules
 from vmtrak.admin import Panel
 from vmtrak.admin.microsoft import refused
 from vmtrak.api import api_routes
+from vmtrak.credentials import Rules, Vault
 from vmtrak.db import Database
 from vmtrak.errors import SignInRefused, Unavailable, VmtrakError
 from vmtrak.reachability import Prober
@@ -67,6 +68,7 @@ _FACTOR_OF: Mapping[str, frozenset[Role]] = {
 
 def make_state(settings: Settings, *, probing: bool = True) -> State:
     zone = settings.timezone
+    keys = KeyRing(settings.sealing_keys())
     return State(
         database=Database(settings.database_url),
         rules=SessionRules(
@@ -76,7 +78,8 @@ def make_state(settings: Settings, *, probing: bool = True) -> State:
             guests_reveal=settings.oidc_guests_reveal == "on",
             factor_of=_FACTOR_OF[settings.second_factor],
         ),
-        keys=KeyRing(settings.sealing_keys()),
+        keys=keys,
+        vault=Vault(keys, _rules(settings)),
         prober=Prober(probing=probing),
         today=lambda: datetime.now(zone).date(),
         secure_cookies=settings.secure_cookies,
@@ -84,6 +87,16 @@ def make_state(settings: Settings, *, probing: bool = True) -> State:
         oidc=provider(settings),
         site_admin_email=settings.site_admin_email,
         trusted_proxies=settings.trusted_proxies,
+    )
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        per_hour=settings.reveals_per_hour,
+        reason=settings.reveal_reason,
+        step_up=settings.reveal_step_up,
+        versions=settings.credential_versions,
+        rotation_days=settings.rotation_days,
     )
 
 

@@ -93,7 +93,7 @@ class Moment(TypeDecorator[datetime]):
 class SealedText(TypeDecorator[Sealed]):
     """A sealed value: the column only wraps it, and a key ring opens it where it is needed."""
 
-    impl = String(2048)
+    impl = String
     cache_ok = True
 
     def process_bind_param(self, value: Sealed | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - the base class gives the signature

@@ -1,7 +1,7 @@
 """Sealing: secrets that have to be shown again one day, encrypted for the place they are kept in.
 
-One cipher, one format: `v1.<key id>.<base64url of nonce, ciphertext and tag, without padding>`.
-decisions/0012 says why; tests/sealing/vectors.json pins it.
+One cipher, one format: `v1.<key id>.<nonce>.<ciphertext and tag>`, the last two in base64url
+without padding. decisions/0012 and 0014 say why; tests/sealing/vectors.json pins it.
 """
 
 import base64
@@ -35,7 +35,7 @@ TAG_BYTES = 16
 the odds of a forgery. `AESGCM` neither makes nor takes another length."""
 
 _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,32}")
-"""No base64url text has a dot, so that the last dot ends the id even if the id has dots."""
+"""No base64url text has a dot, so that the last two dots end the id even if the id has dots."""
 
 
 class SealingError(Exception):
@@ -55,6 +55,14 @@ class Damaged(SealingError):
 
     def __init__(self) -> None:
         super().__init__("a sealed value was altered or does not belong to its place")
+
+
+class WrongKey(SealingError):
+    """The ring holds another key than the one that sealed under this id."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"the key {key_id!r} in the key ring is not the one that sealed with it")
+        self.key_id = key_id
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -77,11 +85,14 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a sealed value is kept; it opens nowhere else."""
+    """Where a sealed value is kept; it opens nowhere else.
+
+    `row` is the row's number, or a random key of its own that no other row ever has.
+    """
 
     table: str
     column: str
-    row: int
+    row: str
 
 
 class KeyRing:
@@ -120,21 +131,19 @@ class KeyRing:
         """
         nonce, plain = secrets.token_bytes(NONCE_BYTES), plaintext.encode("utf-8", "surrogatepass")
         box = self._ciphers[self._first].encrypt(nonce, plain, _associated(self._first, place))
-        encoded = base64.urlsafe_b64encode(nonce + box).rstrip(b"=").decode("ascii")
-        return Sealed(f"{VERSION}.{self._first}.{encoded}")
+        return Sealed(f"{VERSION}.{self._first}.{_encoded(nonce)}.{_encoded(box)}")
 
     def open(self, sealed: Sealed, place: Place) -> str:
         """The text that was sealed for this place.
 
         Raises `UnknownKey` or `Damaged`; no part of a text comes out whose tag is wrong.
         """
-        key_id, box = _parts(sealed)
+        key_id, nonce, box = _parts(sealed)
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise UnknownKey(key_id)
-        nonce, rest = box[:NONCE_BYTES], box[NONCE_BYTES:]
         try:
-            plain = cipher.decrypt(nonce, rest, _associated(key_id, place))
+            plain = cipher.decrypt(nonce, box, _associated(key_id, place))
         except InvalidTag:
             raise Damaged from None
         return plain.decode("utf-8", "surrogatepass")
@@ -148,20 +157,32 @@ class KeyRing:
         return self.seal(self.open(sealed, place), place)
 
 
-def _parts(sealed: Sealed) -> tuple[str, bytes]:
-    """Key id and the bytes behind it; `Damaged` for anything but the one spelling."""
-    version, _, rest = sealed.text.partition(".")
-    key_id, _, encoded = rest.rpartition(".")
+def _parts(sealed: Sealed) -> tuple[str, bytes, bytes]:
+    """Key id, nonce, ciphertext with tag; `Damaged` for anything but the one spelling."""
+    head, *encoded = sealed.text.rsplit(".", 2)
+    version, _, key_id = head.partition(".")
+    known = version == VERSION and _KEY_ID.fullmatch(key_id) is not None
+    if not known or len(encoded) != 2:  # noqa: PLR2004 - the nonce and the rest
+        raise Damaged
+    nonce, box = (_decoded(text) for text in encoded)
+    if len(nonce) != NONCE_BYTES or len(box) < TAG_BYTES:
+        raise Damaged
+    return key_id, nonce, box
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _decoded(text: str) -> bytes:
+    """Base64 can spell the same bytes in several ways; only what `_encoded` writes is taken."""
     try:
-        box = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise Damaged from None
-    # Base64 can spell the same bytes in several ways; only what `seal` writes is taken.
-    same = base64.urlsafe_b64encode(box).rstrip(b"=").decode("ascii") == encoded
-    known = version == VERSION and _KEY_ID.fullmatch(key_id) is not None
-    if not same or not known or len(box) < NONCE_BYTES + TAG_BYTES:
+    if _encoded(data) != text:
         raise Damaged
-    return key_id, box
+    return data
 
 
 def _associated(key_id: str, place: Place) -> bytes:
@@ -170,6 +191,6 @@ def _associated(key_id: str, place: Place) -> bytes:
     Each part comes behind its length in four bytes: without the lengths the table "ab" with the
     column "c" would read as "a" with "bc".
     """
-    parts = (VERSION, key_id, place.table, place.column, str(place.row))
+    parts = (VERSION, key_id, place.table, place.column, place.row)
     encoded = [part.encode() for part in parts]
     return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)

@@ -355,8 +355,18 @@ class Settings(BaseSettings):
     reveal_step_up: Literal["off", "all", "production"] = Field(
         "off", description="off, all or production"
     )
+    credential_versions: Number = Field(5, ge=0, le=100, description="a number from 0 to 100")
+    rotation_days: Number = Field(
+        0, ge=0, le=3650, description="a number of days from 0 (never) to 3650"
+    )
     rdp_cert: Path | None = Field(None, description="the path of a PEM file")
     rdp_key: Path | None = Field(None, description="the path of a PEM file")
+    rdp_clipboard: Literal["off", "on"] = Field("off", description="off or on")
+    rdp_gateway: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::[0-9]{1,5})?$",
+        description="a host name, perhaps with a port",
+    )
     notice_time: Annotated[time, BeforeValidator(_clock_time)] = Field(
         time(8), description="a time of day such as 08:00"
     )
@@ -429,7 +439,7 @@ SECRETS = frozenset(
 NOT_YET = tuple(
     field
     for field in Settings.model_fields
-    if field == "notice_time" or field.startswith(("smtp_", "reveal", "rdp_"))
+    if field == "notice_time" or field.startswith(("smtp_", "rdp_"))
 )
 
 

@@ -169,7 +169,7 @@ def put(person: Person, keys: KeyRing, secret: str) -> None:
         second_factor.start(work, keys, "here")
         factor = work.session.scalars(select(SecondFactor)).one()
         factor.sealed_secret = keys.seal(
-            secret, Place("second_factors", "sealed_secret", factor.id)
+            secret, Place("second_factors", "sealed_secret", str(factor.id))
         )
         factor.confirmed_at = work.moment
 
@@ -271,7 +271,7 @@ def test_the_secret_is_kept_sealed_for_its_row_and_codes_only_as_hashes(
     with database.read() as session:
         factor = session.scalars(select(SecondFactor)).one()
         hashes = session.scalars(select(RecoveryCode.code_hash)).all()
-    place = Place("second_factors", "sealed_secret", factor.id)
+    place = Place("second_factors", "sealed_secret", str(factor.id))
     assert keys.open(factor.sealed_secret, place) == phone.secret
     assert phone.secret not in factor.sealed_secret.text
     assert len(hashes) == 10

@@ -13,11 +13,10 @@ from starlette.testclient import TestClient
 from tests.access.test_second_factor import enrol, events, said, script_of
 from tests.conftest import PASSWORD, Later, Person
 from vmtrak.access import SYSTEM, Actor
-from vmtrak.accounts import SignedIn, User
+from vmtrak.accounts import SignedIn, User, actors
 from vmtrak.db import Database, now
 from vmtrak.errors import StepUpRequired
 from vmtrak.sealing import KeyRing
-from vmtrak.web import step_up
 from vmtrak.web.guard import PANEL_COOKIE, REFRESH_COOKIE
 
 DOORS = ["panel", "rest"]
@@ -70,8 +69,8 @@ def test_require_asks_when_the_proof_was(operator: Person) -> None:
         (now() - timedelta(seconds=61), timedelta(minutes=1)),
     ):
         with pytest.raises(StepUpRequired, match="step_up_required"):
-            step_up.require(with_proof(actor, proved_at), within)
-    step_up.require(with_proof(actor, now() - timedelta(seconds=599)))
+            actors.require_proof(with_proof(actor, proved_at), within)
+    actors.require_proof(with_proof(actor, now() - timedelta(seconds=599)))
 
 
 def with_proof(actor: Actor, proved_at: datetime | None) -> Actor:

@@ -12,8 +12,12 @@ from vmtrak.accounts import access_tokens
 from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.accounts.models import SignedIn, User, digest
 from vmtrak.db import AnySelect, Database, Prepared, iso, now
+from vmtrak.errors import StepUpRequired
 
 PANEL_IDLE = timedelta(hours=8)
+
+PROOF_COUNTS = timedelta(minutes=10)
+"""For how long a proof of identity counts; a sign-in is one, too."""
 
 STANDING = (
     User.id,
@@ -54,6 +58,12 @@ _BY_ACCESS_TOKEN = _alive(
     SignedIn.user_id == bindparam("user_id", type_=BigInteger),
     SignedIn.kind == "api",
 )
+
+
+def require_proof(actor: Actor, within: timedelta = PROOF_COUNTS) -> None:
+    """Raise `StepUpRequired` unless the actor has proved who they are so recently."""
+    if actor.proved_at is None or now() - actor.proved_at > within:
+        raise StepUpRequired
 
 
 def visitor(ip_address: str | None, request_id: str | None, username: str = "") -> Actor:

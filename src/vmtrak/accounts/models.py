@@ -209,7 +209,7 @@ class SecondFactor(Base):
 
     id: Mapped[int] = mapped_column(Identifier, primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"))
-    sealed_secret: Mapped[Sealed] = mapped_column(SealedText)
+    sealed_secret: Mapped[Sealed] = mapped_column(SealedText(2048))
     confirmed_at: Mapped[datetime | None] = mapped_column(Moment)
     last_step: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(Moment)

@@ -211,7 +211,7 @@ def _started(session: Session, user_id: int) -> SecondFactor:
 
 
 def _place(factor: SecondFactor) -> Place:
-    return Place(SecondFactor.__tablename__, "sealed_secret", factor.id)
+    return Place(SecondFactor.__tablename__, "sealed_secret", str(factor.id))
 
 
 def _sealed(factor: SecondFactor) -> tuple[Sealed, Place]:

@@ -25,6 +25,7 @@ from starlette.routing import Mount, Route
 
 import vmtrak
 from vmtrak.access import Actor, Permission
+from vmtrak.accounts import actors
 from vmtrak.db import ReadSession, Work
 from vmtrak.errors import (
     Conflict,
@@ -37,7 +38,7 @@ from vmtrak.errors import (
     StepUpRequired,
 )
 from vmtrak.fields import Input, parse
-from vmtrak.web import inputs, step_up
+from vmtrak.web import inputs
 from vmtrak.web.errors import extra_headers, status_of, words_of
 from vmtrak.web.guard import SAFE
 from vmtrak.web.state import State, actor_of, request_id_of
@@ -311,7 +312,7 @@ class Panel(Admin):
         form = await posted(request)
         try:
             if view.needs_proof:
-                step_up.require(actor)
+                actors.require_proof(actor)
             data = await self.state.database.reading(view.translated, _plain(view, actor, form))
             number = await view.insert_model(request, data)
         except (Invalid, Conflict, StepUpRequired) as error:
@@ -478,7 +479,7 @@ def _menu(actor: Actor, path: str) -> list[dict[str, Any]]:
 def proof_first(actor: Actor, back: str) -> Response | None:
     """The way to the page that asks for a proof of identity, if one is due, and from there back."""
     try:
-        step_up.require(actor)
+        actors.require_proof(actor)
     except StepUpRequired:
         return redirect(f"/admin/account/prove?{urlencode({'next': back})}")
     return None

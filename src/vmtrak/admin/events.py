@@ -35,6 +35,14 @@ LABELS: Mapping[str, str] = {
     "vm.delete": "moved to the trash",
     "vm.restore": "brought back",
     "vm.purge": "destroyed",
+    "credential.create": "added an account of",
+    "credential.update": "changed an account of",
+    "credential.delete": "removed an account of",
+    "credential.rekey": "sealed anew",
+    "credential.reveal": "revealed a password of",
+    "credential.reveal_earlier": "revealed an earlier password of",
+    "credential.reveal_refused": "was refused a password of",
+    "rdp.download": "downloaded the RDP file of",
     "hypervisor.create": "added",
     "hypervisor.update": "changed",
     "hypervisor.delete": "removed",
@@ -73,6 +81,7 @@ _WORDS: Mapping[str, str] = {
 
 KINDS: Mapping[str, str] = {
     "vm": "VM",
+    "credential": "Credential",
     "hypervisor": "Hypervisor",
     "user": "User",
     "token": "API token",

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from vmtrak import audit
 from vmtrak.access import Actor
-from vmtrak.accounts import Code, ProofOfIdentity, second_factor, sessions
+from vmtrak.accounts import Code, ProofOfIdentity, actors, second_factor, sessions
 from vmtrak.accounts.second_factor import Enrolment
 from vmtrak.admin.base import Panel, posted, proof_first, redirect
 from vmtrak.errors import Conflict, Invalid, TooMany, VmtrakError
@@ -140,7 +140,7 @@ class SecondFactorPages:
 
     async def proof(self, request: Request) -> Response:
         """204 while the person's proof counts, before a page sends what needs one."""
-        step_up.require(actor_of(request))
+        actors.require_proof(actor_of(request))
         return Response(status_code=204)
 
     async def prove(self, request: Request) -> Response:

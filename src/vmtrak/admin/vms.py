@@ -8,7 +8,7 @@ from sqladmin import expose
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from vmtrak import audit, inventory
+from vmtrak import audit, credentials, inventory
 from vmtrak.access import Actor, Permission
 from vmtrak.admin.base import Field, View, redirect
 from vmtrak.admin.events import told
@@ -357,5 +357,7 @@ class TrashView(View, model=VM):
     @expose("/purge/{pk}", methods=["POST"])
     async def purge(self, request: Request) -> Response:
         number = inputs.number(request.path_params["pk"])
-        await self.state.database.writing(self._written, actor_of(request), inventory.purge, number)
+        await self.state.database.writing(
+            self._written, actor_of(request), credentials.purge_vm, number
+        )
         return redirect("/admin/trash/list", "purged")

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from vmtrak import audit
 from vmtrak.access import Permission
-from vmtrak.accounts import Code, ProofOfIdentity, second_factor, sessions
+from vmtrak.accounts import Code, ProofOfIdentity, actors, second_factor, sessions
 from vmtrak.api.answers import (
     EnrolmentAnswer,
     Ok,
@@ -26,7 +26,7 @@ def state(call: Call) -> Response:
 
 
 def start(call: Call) -> Response:
-    step_up.require(call.actor)
+    actors.require_proof(call.actor)
     site = urlsplit(call.state.base_url).hostname or ""
     with call.state.database.work(call.actor) as work:
         enrolment = second_factor.start(work, call.state.keys, site)
@@ -34,7 +34,7 @@ def start(call: Call) -> Response:
 
 
 def confirm(call: Call) -> Response:
-    step_up.require(call.actor)
+    actors.require_proof(call.actor)
     code = call.json(Code).code.get_secret_value()
     with call.state.database.work(call.actor) as work:
         codes = second_factor.confirm(work, call.state.keys, code)
@@ -42,14 +42,14 @@ def confirm(call: Call) -> Response:
 
 
 def recovery_codes(call: Call) -> Response:
-    step_up.require(call.actor)
+    actors.require_proof(call.actor)
     with call.state.database.work(call.actor) as work:
         codes = second_factor.new_recovery_codes(work)
     return answer({"recovery_codes": codes})
 
 
 def remove(call: Call) -> Response:
-    step_up.require(call.actor)
+    actors.require_proof(call.actor)
     with call.state.database.work(call.actor) as work:
         second_factor.remove(work)
     return answer({"ok": True})

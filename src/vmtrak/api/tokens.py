@@ -6,11 +6,10 @@ from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from vmtrak.access import Permission
-from vmtrak.accounts import NewToken, TokenQuery, api_tokens
+from vmtrak.accounts import NewToken, TokenQuery, actors, api_tokens
 from vmtrak.api.answers import NewTokenAnswer, Ok, TokenAnswer
 from vmtrak.api.base import Call, Endpoint, answer
 from vmtrak.fields import Input, Reference, blank_to_none
-from vmtrak.web import step_up
 
 
 def _given(value: object) -> object:
@@ -33,7 +32,7 @@ def list_(call: Call) -> Response:
 
 def add(call: Call) -> Response:
     """A session that somebody left open is not to outlive itself as a token."""
-    step_up.require(call.actor)
+    actors.require_proof(call.actor)
     new = call.json(NewToken)
     with call.state.database.work(call.actor) as work:
         token, secret = api_tokens.add(work, new)

@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from vmtrak import inventory
+from vmtrak import credentials, inventory
 from vmtrak.access import Permission
 from vmtrak.api.answers import ListAnswer, Named, Ok, TrashedVM, VMAnswer
 from vmtrak.api.base import Call, Endpoint, always, answer, etag, page_answer, probed
@@ -82,7 +82,7 @@ def restore(call: Call) -> Response:
 
 def purge(call: Call) -> Response:
     with call.state.database.work(call.actor) as work:
-        inventory.purge(work, call.number())
+        credentials.purge_vm(work, call.number())
     return answer({"ok": True})
 
 

@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from vmtrak.access import Actor
 from vmtrak.accounts.access_tokens import SessionRules
+from vmtrak.credentials import Vault
 from vmtrak.db import Database
 from vmtrak.reachability import Prober
 from vmtrak.sealing import KeyRing
@@ -24,6 +25,7 @@ class State:
     database: Database
     rules: SessionRules
     keys: KeyRing
+    vault: Vault
     prober: Prober
     today: Callable[[], date]
     secure_cookies: bool

@@ -5,7 +5,6 @@ An API token belongs to no session and never gets past `require`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TypeVar
 
 from pydantic import SecretStr
@@ -15,15 +14,12 @@ from vmtrak.access import Actor, Permission
 from vmtrak.accounts import ProofOfIdentity, User, limits, passwords, second_factor, sessions
 from vmtrak.accounts.limits import Attempt
 from vmtrak.audit import Action
-from vmtrak.db import Work, now
-from vmtrak.errors import Conflict, Invalid, StepUpRequired
+from vmtrak.db import Work
+from vmtrak.errors import Conflict, Invalid
 from vmtrak.web import sign_in
 from vmtrak.web.state import State
 
 R = TypeVar("R")
-
-WITHIN = timedelta(minutes=10)
-"""For how long a proof of identity counts; a sign-in is one, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +37,6 @@ class Wanted:
     def name(self) -> str:
         """The field of `ProofOfIdentity` that is wanted."""
         return "code" if self.code else "password"
-
-
-def require(actor: Actor, within: timedelta = WITHIN) -> None:
-    """Raise `StepUpRequired` unless the actor has proved who they are so recently."""
-    if actor.proved_at is None or now() - actor.proved_at > within:
-        raise StepUpRequired
 
 
 def wanted(state: State, actor: Actor) -> Wanted:

@@ -1,0 +1,236 @@
+"""What can be done with a credential: add, change, remove; and what becomes of a VM's."""
+
+import secrets
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from vmtrak import audit, inventory
+from vmtrak.access import Actor, Permission
+from vmtrak.audit import SEALED, Action
+from vmtrak.credentials.inputs import MASK, CredentialPatch, NewCredential
+from vmtrak.credentials.models import AccountType, Credential, CredentialPassword
+from vmtrak.credentials.rules import Vault, Which
+from vmtrak.db import Seen, Work
+from vmtrak.errors import Conflict, NotFound, Stale
+from vmtrak.fields import given
+from vmtrak.inventory import VM
+
+_CONFLICTS = MappingProxyType(
+    {
+        "uq_credentials_vm_id_username_key": Conflict(
+            "This VM has an account of this name already.", field="username"
+        ),
+        "uq_credentials_vm_id": Conflict(
+            "This VM has a primary account already; make that one another account first.",
+            field="account_type",
+        ),
+    }
+)
+
+_ROW_KEY_BYTES = 16
+"""128 random bits: no two rows ever have the same key, in whatever database."""
+
+
+def may_write(actor: Actor) -> bool:
+    return actor.may(Permission.VM_WRITE) and actor.may(Permission.CREDENTIAL_READ)
+
+
+def require_write(actor: Actor) -> None:
+    """Changing a credential takes both: the inventory's writing and the sight of credentials."""
+    actor.require(Permission.CREDENTIAL_READ)
+    actor.require(Permission.VM_WRITE)
+
+
+def add(work: Work, vault: Vault, vm_id: int, new: NewCredential) -> Credential:
+    """Add a credential. Raises `NotFound` without such a VM, `Conflict` on a name that is taken."""
+    require_write(work.actor)
+    vm = _vm(work, vm_id)
+    credential = Credential(
+        vm_id=vm.id,
+        row_key=secrets.token_hex(_ROW_KEY_BYTES),
+        username=new.username,
+        account_type=new.account_type or _usual_type(work.session, vm.id),
+        notes=new.notes,
+        version=0,
+        created_at=work.moment,
+        updated_at=work.moment,
+        created_by=work.actor.username,
+        updated_by=work.actor.username,
+    )
+    credential.derive()
+    _number_password(work, credential)
+    work.session.add(credential)
+    work.flush(_CONFLICTS)
+    _keep(work, vault, credential, new.password.get_secret_value())
+    _record(work, Action.CREDENTIAL_CREATE, credential, vm.vm_name, audit.snapshot(credential))
+    return credential
+
+
+def change(
+    work: Work,
+    vault: Vault,
+    which: Which,
+    patch: CredentialPatch,
+    seen: Seen = None,
+) -> Credential:
+    """Change the fields that the patch sets; a new password makes the present one an earlier one.
+
+    Raises `Stale` as `inventory.change` does.
+    """
+    require_write(work.actor)
+    values = given(patch)
+    password, marked = values.pop("password", None), values.pop("rotation_marked", None)
+    credential, vm_name = locked(work, which, seen)
+    for name, value in values.items():
+        setattr(credential, name, value)
+    detail = audit.difference(credential)
+    if password is not None:
+        detail |= _change_password(work, vault, credential, password.get_secret_value())
+    if marked is not None:
+        detail |= _mark(work, credential, marked=marked)
+    if not detail:
+        return credential
+    credential.updated_at, credential.updated_by = work.moment, work.actor.username
+    credential.derive()
+    work.flush(_CONFLICTS)
+    _record(work, Action.CREDENTIAL_UPDATE, credential, vm_name, detail)
+    return credential
+
+
+def remove(work: Work, which: Which, seen: Seen = None) -> Credential:
+    """Destroy a credential with all its passwords."""
+    require_write(work.actor)
+    credential, vm_name = locked(work, which, seen)
+    _destroy(work, credential, vm_name)
+    return credential
+
+
+def purge_vm(work: Work, vm_id: int) -> int:
+    """Destroy a VM that is in the trash, and its credentials with it; how many those were."""
+    work.actor.require(Permission.TRASH)
+    rows = select(Credential, VM.vm_name).join(VM, VM.id == Credential.vm_id)
+    found = work.session.execute(
+        rows.where(VM.id == vm_id, VM.deleted_at.is_not(None)).with_for_update(of=VM)
+    ).all()
+    for credential, vm_name in found:
+        _destroy(work, credential, vm_name)
+    inventory.purge(work, vm_id)
+    return len(found)
+
+
+def locked(work: Work, which: Which, seen: Seen = None) -> tuple[Credential, str]:
+    """The credential to change, locked against others, and the name of its VM.
+
+    Whoever may see credentials sees every VM, but for those in the trash.
+    """
+    work.actor.require(Permission.CREDENTIAL_READ)
+    chosen = select(Credential, VM.vm_name).join(VM, VM.id == Credential.vm_id)
+    chosen = chosen.where(Credential.id == which.number, VM.deleted_at.is_(None))
+    if which.vm_id is not None:
+        chosen = chosen.where(Credential.vm_id == which.vm_id)
+    found = work.session.execute(chosen.with_for_update(of=Credential)).one_or_none()
+    if found is None:
+        raise NotFound
+    credential, vm_name = found
+    if seen is not None and credential.revision not in seen:
+        raise Stale
+    return credential, vm_name
+
+
+def _vm(work: Work, vm_id: int) -> VM:
+    """The VM, which is neither changed nor removed until the end of this unit of work."""
+    chosen = select(VM).where(VM.id == vm_id, VM.deleted_at.is_(None))
+    vm = work.session.scalar(chosen.with_for_update(read=True))
+    if vm is None:
+        raise NotFound
+    return vm
+
+
+def _usual_type(session: Session, vm_id: int) -> AccountType:
+    primary = select(Credential.id).where(
+        Credential.vm_id == vm_id, Credential.account_type == AccountType.PRIMARY
+    )
+    return AccountType.OTHERS if session.scalar(primary) else AccountType.PRIMARY
+
+
+def _change_password(
+    work: Work, vault: Vault, credential: Credential, password: str
+) -> dict[str, Any]:
+    if password in {MASK, _present(work.session, vault, credential)}:
+        return {}
+    _number_password(work, credential)
+    _keep(work, vault, credential, password)
+    work.session.execute(
+        delete(CredentialPassword).where(
+            CredentialPassword.credential_id == credential.id,
+            CredentialPassword.version < credential.version - vault.rules.versions,
+        )
+    )
+    return {
+        "password": {"from": SEALED, "to": SEALED},
+        **_mark(work, credential, marked=False),
+    }
+
+
+def _present(session: Session, vault: Vault, credential: Credential) -> str:
+    chosen = select(CredentialPassword.sealed).where(
+        CredentialPassword.credential_id == credential.id,
+        CredentialPassword.version == credential.version,
+    )
+    return vault.keys.open(session.scalars(chosen).one(), credential.place(credential.version))
+
+
+def _number_password(work: Work, credential: Credential) -> None:
+    credential.version += 1
+    credential.password_changed_at = work.moment
+    credential.password_changed_by = work.actor.username
+
+
+def _keep(work: Work, vault: Vault, credential: Credential, password: str) -> None:
+    sealed = vault.keys.seal(password, credential.place(credential.version))
+    work.session.add(
+        CredentialPassword(
+            credential_id=credential.id,
+            version=credential.version,
+            sealed=sealed,
+            key_id=sealed.key_id,
+            set_at=work.moment,
+            set_by=work.actor.username,
+            set_by_id=work.actor.user_id,
+        )
+    )
+
+
+def _mark(work: Work, credential: Credential, *, marked: bool) -> dict[str, Any]:
+    """Mark or unmark it for rotation; the change as the trail tells it, if there is one."""
+    before = credential.rotation_marked_at is not None
+    if before == marked:
+        return {}
+    credential.rotation_marked_at = work.moment if marked else None
+    credential.rotation_marked_by = work.actor.username if marked else None
+    return {"rotation_marked": {"from": before, "to": marked}}
+
+
+def _destroy(work: Work, credential: Credential, vm_name: str) -> None:
+    _record(work, Action.CREDENTIAL_DELETE, credential, vm_name, audit.snapshot(credential))
+    work.session.delete(credential)
+    work.flush()
+
+
+def _record(
+    work: Work, action: Action, credential: Credential, vm_name: str, detail: Mapping[str, Any]
+) -> None:
+    """Auditors read the trail and may not know the accounts: it names the VM and the number."""
+    audit.record(
+        work,
+        action,
+        entity_type="credential",
+        entity=credential,
+        entity_id=credential.id,
+        entity_name=vm_name,
+        detail=detail,
+    )
