@@ -23,13 +23,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 
 import vmtrak
-from vmtrak import app, demo, doctor, logs, schema, settings
+from vmtrak import app, demo, doctor, keys, logs, schema, settings
 from vmtrak.access import SYSTEM, Role, Scope
 from vmtrak.accounts import NewToken, NewUser, User, api_tokens, links, second_factor, users
 from vmtrak.db import Database, Work
 from vmtrak.errors import NotFound, VmtrakError
 from vmtrak.fields import parse
+from vmtrak.keys import Rekeying, RingError
 from vmtrak.schema import SchemaError
+from vmtrak.sealing import KeyRing
 from vmtrak.settings import Settings, SettingsError
 from vmtrak.worker import Worker
 
@@ -85,6 +87,19 @@ def _database(loaded: Settings) -> Iterator[Database]:
         database.close()
 
 
+def _ring(loaded: Settings, database: Database) -> KeyRing:
+    """The key ring, once it is known to fit; only where nothing is sealed a new one is made."""
+    try:
+        with database.work(SYSTEM) as work:
+            if not loaded.has_ring:
+                keys.refuse_loss(work.session)
+            ring = KeyRing(loaded.sealing_keys())
+            keys.check(work, ring)
+    except RingError as error:
+        _fail(f"{loaded.ring_name} {error}")
+    return ring
+
+
 @main.command()
 @click.option("--host", help="Address to listen on instead of VMTRAK_HOST.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port instead of VMTRAK_PORT.")
@@ -93,12 +108,14 @@ def _database(loaded: Settings) -> Iterator[Database]:
 def serve(host: str | None, port: int | None, *, no_worker: bool) -> None:
     """Migrate the database, then serve the panel and the REST interface and run the jobs."""
     loaded = _load()
+    app.rdp_rules(loaded)  # what cannot sign stops the start before it has made anything
     logs.configure(loaded.log_dir)
     # First, so that a second start by mistake ends here and leaves the first one's link alone.
     listener = _bound(loaded.host if host is None else host, loaded.port if port is None else port)
     loaded = _addressed(loaded, listener)
     with _database(loaded) as database:
         schema.migrate(database)
+        _ring(loaded, database)
         with database.work(SYSTEM) as work:
             token = users.first_link(work)
     if token:
@@ -222,6 +239,7 @@ def worker_command() -> None:
     logs.configure(loaded.log_dir)
     with _database(loaded) as database:
         schema.migrate(database)
+        _ring(loaded, database)
         with _working(_worker(loaded, database)):
             # Not `stop.wait()`: a signal that came within it would wait for itself.
             while not stop.is_set():
@@ -236,6 +254,52 @@ def migrate() -> None:
         changed = schema.migrate(database)
     state = "is now at" if changed else "was already at"
     click.echo(f"The database {state} revision {schema.head()}.")
+
+
+@main.command()
+@_explained
+def rekey() -> None:
+    """Seal all passwords and second factors with the key ring's first key, beside a live server."""
+    stop = _told_to_stop()
+    loaded = _load()
+    logs.configure(loaded.log_dir, level="WARNING")
+    with _database(loaded) as database:
+        schema.migrate(database)
+        ring = _ring(loaded, database)
+        run = Rekeying(database, ring)
+        done = _rekeyed(run, stop)
+        finished = _tell_standing(loaded, database, ring)
+    if stop.is_set() and not finished:
+        _fail(f"interrupted after {done:,} of {run.rows:,} rows; run it again for the rest")
+    if run.damaged:
+        _fail(f"altered or moved, so that they do not open: {', '.join(run.damaged)}")
+    if not finished:
+        _fail("others hold some rows, or go on sealing with an earlier key; run it again")
+
+
+def _rekeyed(run: Rekeying, stop: threading.Event) -> int:
+    """Do batches to the end or until a signal; how many rows that were."""
+    done, terminal = 0, sys.stderr.isatty()
+    with click.progressbar(
+        length=run.rows, label="Sealing anew", file=sys.stderr, hidden=not terminal
+    ) as bar:
+        for rows in run.batches():
+            done += rows
+            bar.update(rows)
+            if stop.is_set():
+                break
+    return done
+
+
+def _tell_standing(loaded: Settings, database: Database, ring: KeyRing) -> bool:
+    """Print what each key seals; whether only the first one seals anything."""
+    with database.read() as session:
+        standing, unfit = keys.standing(session, ring), keys.faults(session, ring)
+    for _, words in standing:
+        click.echo(words)
+    for words in unfit:  # another process came with another ring meanwhile
+        click.echo(f"{loaded.ring_name} {words}")
+    return not unfit and all(well for well, _ in standing)
 
 
 @main.command(name="demo")
@@ -261,7 +325,8 @@ def _demonstrate(
     loaded = _demo_settings(folder, host, listener.getsockname()[1])
     logs.configure(loaded.log_dir, level="WARNING")
     with _database(loaded) as database:
-        password = demo.fill(database, datetime.now(loaded.timezone).date())
+        keys = KeyRing(loaded.sealing_keys())
+        password = demo.fill(database, datetime.now(loaded.timezone).date(), keys)
         token = demo.sign_in_link(database)
     if stop.is_set():
         return
@@ -288,6 +353,7 @@ def _demo_settings(folder: Path, host: str, port: int) -> Settings:
         "VMTRAK_DATA_DIR": str(folder / "data"),
         "VMTRAK_LOG_DIR": str(folder / "logs"),
         "VMTRAK_BASE_URL": _address(host, port),
+        "VMTRAK_ROTATION_DAYS": "180",
         "TZ": os.environ.get("TZ", ""),
     }
     (folder / "data").mkdir(mode=0o700)

@@ -3,16 +3,18 @@
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from vmtrak import app, schema, worker
-from vmtrak.accounts import second_factor, users
-from vmtrak.db import Database
-from vmtrak.sealing import SealingError
+from vmtrak import app, keys, schema, worker
+from vmtrak.accounts import users
+from vmtrak.db import Database, now
+from vmtrak.sealing import KeyRing
 from vmtrak.settings import Settings, SettingsError
 from vmtrak.web import oidc
 
@@ -46,6 +48,7 @@ def examine(settings: Settings) -> list[Finding]:
         _queue(settings),
         *_files(settings),
         *_sign_in(settings),
+        *_rdp_files(settings),
     ]
 
 
@@ -131,6 +134,30 @@ def _sign_in(settings: Settings) -> Iterator[Finding]:
         yield Finding("sign-in", look.well, look.words)
 
 
+SOON = timedelta(days=30)
+
+
+def _rdp_files(settings: Settings) -> Iterator[Finding]:
+    """What signs RDP files; without it Windows knows no publisher of them."""
+    try:
+        signer = app.rdp_rules(settings).signer
+    except SettingsError as error:
+        yield mend("RDP files", str(error))
+        return
+    if signer is None or settings.rdp_key is None:
+        yield well("RDP files", "not signed; VMTRAK_RDP_CERT is not set")
+        return
+    if _open_to_others(settings.rdp_key):
+        yield mend("RDP files", f"others can read {settings.rdp_key}; chmod 600 mends that")
+    moment = now()
+    if fault := signer.fault(moment):
+        yield mend("RDP files", f"nobody gets one: the certificate {fault}")
+    elif signer.ends - moment < SOON:
+        yield mend("RDP files", f"the certificate ends on {signer.ends:%Y-%m-%d}; renew it")
+    else:
+        yield well("RDP files", f"signed until {signer.ends:%Y-%m-%d} by {signer.subject}")
+
+
 def _cookies(settings: Settings) -> Finding:
     local = "//127.0.0.1" in settings.base_url or "//localhost" in settings.base_url
     if settings.secure_cookies or local or "//[::1]" in settings.base_url:
@@ -208,19 +235,16 @@ def _sound(database: Database) -> Finding:
 
 
 def _sealed(settings: Settings, database: Database) -> Iterator[Finding]:
-    """Secrets whose key is lost. A file that holds no ring is told elsewhere."""
-    try:
-        with database.read() as session:
-            used = second_factor.key_ids(session)
-        there = settings.credential_keys or (settings.data_dir / "credential-keys").exists()
-        ring = {key_id for key_id, _ in settings.sealing_keys()} if there else set()
-    except SealingError as error:
-        yield mend("second factors", str(error))
-    except SettingsError:
-        return
-    else:
-        if lost := ", ".join(sorted(used - ring)):
-            yield mend("second factors", f"sealed with keys that the key ring lacks: {lost}")
+    """Whether the ring fits what is sealed. A file that holds no ring is told elsewhere."""
+    with database.read() as session:
+        if not settings.has_ring:
+            if lost := keys.lacking(keys.in_use(session), ()):
+                yield mend("key ring", f"it {lost}")
+            return
+        with suppress(SettingsError):
+            ring = KeyRing(settings.sealing_keys())
+            yield from (mend("key ring", f"it {words}") for words in keys.faults(session, ring))
+            yield from (Finding("key ring", *found) for found in keys.standing(session, ring))
 
 
 def _people(database: Database) -> Finding:

@@ -57,14 +57,6 @@ class Damaged(SealingError):
         super().__init__("a sealed value was altered or does not belong to its place")
 
 
-class WrongKey(SealingError):
-    """The ring holds another key than the one that sealed under this id."""
-
-    def __init__(self, key_id: str) -> None:
-        super().__init__(f"the key {key_id!r} in the key ring is not the one that sealed with it")
-        self.key_id = key_id
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Sealed:
     """A sealed text. It tells nothing by itself: only a key ring opens it, on purpose."""
@@ -129,9 +121,13 @@ class KeyRing:
 
         Even text that UTF-8 does not know is taken: what may be kept is for others to say.
         """
+        return self.seal_with(self._first, plaintext, place)
+
+    def seal_with(self, key_id: str, plaintext: str, place: Place) -> Sealed:
+        """The same with any of the ring's keys."""
         nonce, plain = secrets.token_bytes(NONCE_BYTES), plaintext.encode("utf-8", "surrogatepass")
-        box = self._ciphers[self._first].encrypt(nonce, plain, _associated(self._first, place))
-        return Sealed(f"{VERSION}.{self._first}.{_encoded(nonce)}.{_encoded(box)}")
+        box = self._ciphers[key_id].encrypt(nonce, plain, _associated(key_id, place))
+        return Sealed(f"{VERSION}.{key_id}.{_encoded(nonce)}.{_encoded(box)}")
 
     def open(self, sealed: Sealed, place: Place) -> str:
         """The text that was sealed for this place.

@@ -221,6 +221,13 @@ def _issuer(value: str) -> str:
     return value
 
 
+def _gateway(value: str) -> str:
+    _, colon, port = value.partition(":")
+    if colon and not 0 < int(port) <= _HIGHEST_PORT:
+        raise ValueError
+    return value
+
+
 def _networks(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -362,7 +369,7 @@ class Settings(BaseSettings):
     rdp_cert: Path | None = Field(None, description="the path of a PEM file")
     rdp_key: Path | None = Field(None, description="the path of a PEM file")
     rdp_clipboard: Literal["off", "on"] = Field("off", description="off or on")
-    rdp_gateway: str | None = Field(
+    rdp_gateway: Annotated[str, AfterValidator(_gateway)] | None = Field(
         None,
         pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::[0-9]{1,5})?$",
         description="a host name, perhaps with a port",
@@ -413,7 +420,20 @@ class Settings(BaseSettings):
         """Give the key ring, the sealing key first; a new installation makes and keeps a key."""
         if self.credential_keys is not None:
             return _key_pairs(self.credential_keys.get_secret_value())
-        return _kept_ring(self.data_dir / "credential-keys")
+        return _kept_ring(self._ring_file)
+
+    @property
+    def ring_name(self) -> str:
+        """Where the key ring is, or will be once `sealing_keys` has made it."""
+        return NAMES["credential_keys"] if self.credential_keys else str(self._ring_file)
+
+    @property
+    def has_ring(self) -> bool:
+        return self.credential_keys is not None or self._ring_file.exists()
+
+    @property
+    def _ring_file(self) -> Path:
+        return self.data_dir / "credential-keys"
 
     def unused(self) -> list[str]:
         """Name the settings somebody set that this version does not act on yet."""
@@ -437,9 +457,7 @@ SECRETS = frozenset(
     }
 )
 NOT_YET = tuple(
-    field
-    for field in Settings.model_fields
-    if field == "notice_time" or field.startswith(("smtp_", "rdp_"))
+    field for field in Settings.model_fields if field == "notice_time" or field.startswith("smtp_")
 )
 
 
@@ -454,6 +472,7 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".
     except ValidationError as error:
         raise _explained(error) from None  # the original error could show what was typed
     _refuse_half_a_provider(settings)
+    _refuse_half_a_signer(settings)
     return settings
 
 
@@ -472,6 +491,15 @@ def _refuse_half_a_provider(settings: Settings) -> None:
     if not settings.oidc_role_map:
         reason = "must map at least one role, or nobody could sign in over the provider"
         raise SettingsError(NAMES["oidc_role_map"], reason)
+
+
+def _refuse_half_a_signer(settings: Settings) -> None:
+    """A certificate or a key alone would leave RDP files unsigned without anybody noticing."""
+    pair = {field: getattr(settings, field) for field in ("rdp_cert", "rdp_key")}
+    missing = [NAMES[field] for field, path in pair.items() if path is None]
+    if len(missing) == 1:
+        there = next(NAMES[field] for field, path in pair.items() if path is not None)
+        raise SettingsError(there, f"needs {missing[0]} beside it")
 
 
 def _ours(source: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pyotp
 import pytest
 from httpx2 import Response
+from loguru import logger
 from sqlalchemy import select, update
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -34,7 +36,8 @@ from vmtrak.accounts import (
 from vmtrak.audit import AuditEvent
 from vmtrak.db import Database
 from vmtrak.errors import Conflict, Invalid, NotFound
-from vmtrak.sealing import KeyRing, Place, Sealed, UnknownKey
+from vmtrak.keys import Rekeying
+from vmtrak.sealing import KeyRing, Place, Sealed
 from vmtrak.settings import Settings
 
 RFC_SECRET = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"  # "12345678901234567890", RFC 6238, appendix B
@@ -761,6 +764,15 @@ def test_the_panel_signs_in_in_place_with_password_and_code(
 # Keys
 
 
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What is logged, traces included."""
+    lines: list[str] = []
+    number = logger.add(lines.append, format="{message}\n{exception}", diagnose=False)
+    yield lines
+    logger.remove(number)
+
+
 def test_secrets_move_to_a_new_key_and_open_without_the_old_one(
     operator: Person,
     keys: KeyRing,
@@ -771,19 +783,34 @@ def test_secrets_move_to_a_new_key_and_open_without_the_old_one(
     new = ("new", bytes(range(32)))
     ring = KeyRing([new, *settings.sealing_keys()])
     with database.read() as session:
-        assert second_factor.key_ids(session) == set(keys.ids)
+        assert second_factor.sealed_with(session) == {keys.ids[0]: 1}
+    assert list(Rekeying(database, ring).batches()) == [1]
     with database.work(SYSTEM) as work:
-        assert second_factor.resealed(work, ring) == 1
-    with database.work(SYSTEM) as work:
-        assert second_factor.resealed(work, ring) == 0
-        assert second_factor.key_ids(work.session) == {"new"}
+        assert second_factor.sealed_with(work.session) == {"new": 1}
         assert second_factor.accepts(work, KeyRing([new]), operator.user_id, enrolled[0].code())
-    with pytest.raises(UnknownKey), database.work(SYSTEM) as work:
-        second_factor.accepts(work, keys, operator.user_id, enrolled[0].code(1))
+
+
+def test_a_secret_whose_key_is_missing_is_told_from_a_damaged_one(
+    operator: Person, enrolled: tuple[App, list[str]], database: Database, logged: list[str]
+) -> None:
+    with database.work(SYSTEM) as work:
+        [factor] = work.session.scalars(select(SecondFactor))
+        number, sealed = factor.id, KeyRing([("lost", bytes(range(32)))])
+        factor.sealed_secret = sealed.seal("A" * 32, second_factor.place(number))
+    refused = SignIn(operator.app, "rest", "otto").code(enrolled[0].code())
+    assert (refused.status_code, "is not in the key ring" in refused.text) == (503, True)
+    assert "sealed with the key 'lost', which is not in the key ring" in "".join(logged)
+    assert "is damaged" not in "".join(logged)
+    assert SignIn(operator.app, "rest", "otto").code(enrolled[1][0]).status_code == 200
 
 
 def test_a_secret_put_into_another_row_is_refused(
-    operator: Person, admin: Person, keys: KeyRing, database: Database, later: Later
+    operator: Person,
+    admin: Person,
+    keys: KeyRing,
+    database: Database,
+    later: Later,
+    logged: list[str],
 ) -> None:
     enrol(admin, keys)
     phone, _ = enrol(operator, keys)
@@ -791,7 +818,10 @@ def test_a_secret_put_into_another_row_is_refused(
     with database.work(SYSTEM) as work:
         rows = {each.user_id: each for each in work.session.scalars(select(SecondFactor))}
         rows[admin.user_id].sealed_secret = Sealed(rows[operator.user_id].sealed_secret.text)
-    assert SignIn(operator.app, "rest", "ada").code(phone.code()).status_code == 500
+        number = rows[admin.user_id].id
+    refused = SignIn(operator.app, "rest", "ada").code(phone.code())
+    assert (refused.status_code, "was damaged where it is kept" in refused.text) == (503, True)
+    assert f"the sealed secret of second factor {number} is damaged" in "".join(logged)
 
 
 def test_an_api_token_cannot_touch_the_factor(operator: Person, database: Database) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,9 +52,8 @@ def test_a_vector_is_aes_gcm_over_the_lengths_and_parts_of_its_place(
     vector: dict[str, Any],
 ) -> None:
     """The format written down a second time, from the decision record."""
-    head, *encoded = vector["sealed"].rsplit(".", 2)
-    version, _, key_id = head.partition(".")
-    nonce, box = (base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) for text in encoded)
+    version, _, key_id = vector["sealed"].rsplit(".", 2)[0].partition(".")
+    nonce, box = decoded(Sealed(vector["sealed"]))
     parts = (version, key_id, vector["table"], vector["column"], vector["row"])
     lengths_and_parts = b"".join(
         bytes([0, 0, 0, len(part.encode())]) + part.encode() for part in parts
@@ -60,9 +61,35 @@ def test_a_vector_is_aes_gcm_over_the_lengths_and_parts_of_its_place(
     assert (version, key_id) == ("v1", vector["key_id"])
     assert nonce.hex() == vector["nonce"]
     assert lengths_and_parts.hex() == vector["associated"]
-    opened = AESGCM(bytes.fromhex(vector["key"])).decrypt(nonce, box, lengths_and_parts)
+    opened = by_hand(bytes.fromhex(vector["key"]), nonce, box, lengths_and_parts)
     assert opened.decode() == vector["plaintext"]
     assert len(box) == len(opened) + 16
+    # The last two parts of a value opened by another way than the one that sealed it.
+    again = KeyRing([(key_id, bytes.fromhex(vector["key"]))]).seal(opened.decode(), of(vector)[1])
+    nonce, box = decoded(again)
+    assert by_hand(bytes.fromhex(vector["key"]), nonce, box, lengths_and_parts) == opened
+
+
+def by_hand(key: bytes, nonce: bytes, box: bytes, associated: bytes) -> bytes:
+    """AES in Galois/counter mode out of its parts, the tag being told apart here."""
+    mode = GCM(nonce, box[-16:], min_tag_length=16)
+    opening = Cipher(AES(key), mode).decryptor()
+    opening.authenticate_additional_data(associated)
+    return opening.update(box[:-16]) + opening.finalize()
+
+
+def decoded(sealed: Sealed) -> tuple[bytes, bytes]:
+    """Nonce, and ciphertext with tag."""
+    nonce, box = sealed.text.rsplit(".", 2)[1:]
+    return unpadded(nonce), unpadded(box)
+
+
+def unpadded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 @given(any_text, places)
@@ -100,15 +127,82 @@ def test_a_value_that_was_moved_is_refused(other: Place) -> None:
 
 
 @given(st.text(max_size=40), st.data())
-def test_a_value_with_one_altered_bit_is_refused(text: str, data: st.DataObject) -> None:
+def test_a_value_with_altered_bits_in_nonce_text_or_tag_is_refused(
+    text: str, data: st.DataObject
+) -> None:
     ring = KeyRing([NEW])
-    head, _, encoded = ring.seal(text, PLACE).text.rpartition(".")
-    box = bytearray(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
-    bit = data.draw(st.integers(0, 8 * len(box) - 1))
-    box[bit // 8] ^= 1 << bit % 8
-    altered = f"{head}.{base64.urlsafe_b64encode(box).rstrip(b'=').decode()}"
+    sealed = ring.seal(text, PLACE)
+    parts = [bytearray(part) for part in decoded(sealed)]
+    sizes = [len(part) for part in parts]
+    assert sizes == [12, len(text.encode()) + 16]
+    byte = data.draw(st.integers(0, sum(sizes) - 1))
+    part, at = (0, byte) if byte < sizes[0] else (1, byte - sizes[0])
+    parts[part][at] ^= data.draw(st.integers(1, 255))
+    altered = ".".join((sealed.text.rsplit(".", 2)[0], *(encoded(bytes(each)) for each in parts)))
     with pytest.raises(Damaged):
         ring.open(Sealed(altered), PLACE)
+
+
+@given(st.text(max_size=40), st.data())
+def test_a_value_under_a_key_with_one_altered_bit_is_refused(
+    text: str, data: st.DataObject
+) -> None:
+    sealed, other = KeyRing([NEW]).seal(text, PLACE), bytearray(NEW[1])
+    bit = data.draw(st.integers(0, 8 * len(other) - 1))
+    other[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(Damaged):
+        KeyRing([(NEW[0], bytes(other))]).open(sealed, PLACE)
+
+
+@given(st.text(max_size=40), st.from_regex(r"[A-Za-z0-9._-]{1,32}", fullmatch=True))
+def test_a_value_under_another_id_of_the_same_key_is_refused(text: str, key_id: str) -> None:
+    sealed = KeyRing([NEW]).seal(text, PLACE)
+    renamed = Sealed(sealed.text.replace(f"v1.{NEW[0]}.", f"v1.{key_id}.", 1))
+    ring = KeyRing([(key_id, NEW[1])])
+    if key_id == NEW[0]:
+        assert ring.open(renamed, PLACE) == text
+    else:
+        with pytest.raises(Damaged):
+            ring.open(renamed, PLACE)
+
+
+@given(st.text(max_size=40), st.from_regex(r"[^.]{1,4}", fullmatch=True))
+def test_a_value_of_another_version_is_refused(text: str, version: str) -> None:
+    ring = KeyRing([NEW])
+    sealed = ring.seal(text, PLACE).text
+    if version != "v1":
+        with pytest.raises(Damaged):
+            ring.open(Sealed(version + sealed[2:]), PLACE)
+
+
+@given(
+    st.text(max_size=20),
+    places,
+    st.sampled_from(["table", "column", "row"]),
+    st.text(max_size=30),
+)
+def test_a_value_opens_nowhere_where_one_part_of_its_place_differs(
+    text: str, place: Place, part: str, other: str
+) -> None:
+    ring = KeyRing([NEW])
+    sealed, elsewhere = ring.seal(text, place), replace(place, **{part: other})
+    if elsewhere != place:
+        with pytest.raises(Damaged):
+            ring.open(sealed, elsewhere)
+
+
+def test_two_values_do_not_lend_each_other_their_parts() -> None:
+    ring = KeyRing([NEW])
+    one, other = (ring.seal("correct horse", PLACE).text.rsplit(".", 2) for _ in range(2))
+    for mixed in ((one[0], one[1], other[2]), (one[0], other[1], one[2])):
+        with pytest.raises(Damaged):
+            ring.open(Sealed(".".join(mixed)), PLACE)
+
+
+def test_any_key_of_the_ring_seals_when_it_is_named() -> None:
+    ring = KeyRing([NEW, OLD])
+    sealed = ring.seal_with("2025", "correct horse", PLACE)
+    assert KeyRing([OLD]).open(sealed, PLACE) == "correct horse"
 
 
 @given(st.text(max_size=40), st.data())

@@ -58,8 +58,12 @@ GOOD = {
     "VMTRAK_REVEALS_PER_HOUR": "10",
     "VMTRAK_REVEAL_REASON": "production",
     "VMTRAK_REVEAL_STEP_UP": "all",
+    "VMTRAK_CREDENTIAL_VERSIONS": "0",
+    "VMTRAK_ROTATION_DAYS": "90",
     "VMTRAK_RDP_CERT": "/etc/vmtrak/rdp.pem",
     "VMTRAK_RDP_KEY": "/etc/vmtrak/rdp.key",
+    "VMTRAK_RDP_CLIPBOARD": "on",
+    "VMTRAK_RDP_GATEWAY": "gate.example.org:8443",
     "VMTRAK_NOTICE_TIME": "17:45",
     "TZ": "Europe/Berlin",
 }
@@ -91,6 +95,8 @@ def test_without_any_variable_the_defaults_hold() -> None:
     assert (settings.smtp_port, settings.smtp_security) == (25, None)
     assert (settings.reveals_per_hour, settings.reveal_reason) == (30, "optional")
     assert (settings.reveal_step_up, settings.notice_time) == ("off", time(8))
+    assert (settings.rdp_cert, settings.rdp_key, settings.rdp_gateway) == (None, None, None)
+    assert settings.rdp_clipboard == "off"
     assert settings.timezone == ZoneInfo("Asia/Kolkata")
 
 

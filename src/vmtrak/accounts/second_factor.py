@@ -4,10 +4,13 @@ import base64
 import hmac
 import re
 import secrets
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import pyotp
+from loguru import logger
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
@@ -16,8 +19,8 @@ from vmtrak.accounts import actors, sessions, trail
 from vmtrak.accounts.models import RecoveryCode, SecondFactor, User, digest
 from vmtrak.audit import Action
 from vmtrak.db import Database, Work
-from vmtrak.errors import Conflict, Invalid, NotFound
-from vmtrak.sealing import KeyRing, Place, Sealed
+from vmtrak.errors import Conflict, Invalid, NotFound, Unavailable
+from vmtrak.sealing import Damaged, KeyRing, Place, Sealed, SealingError, UnknownKey
 
 DIGITS, STEP = 6, 30
 """RFC 6238's own: SHA-1, six digits, a code every 30 seconds. Several widespread authenticator
@@ -90,7 +93,7 @@ def start(work: Work, keys: KeyRing, site: str) -> Enrolment:
     work.session.add(factor)
     work.flush()  # the place to seal for has the row's number
     secret = base64.b32encode(secrets.token_bytes(SECRET_BYTES)).decode("ascii")
-    factor.sealed_secret = keys.seal(secret, _place(factor))
+    factor.sealed_secret = keys.seal(secret, place(factor.id))
     return _enrolment(secret, user, site)
 
 
@@ -98,7 +101,7 @@ def begun(session: Session, actor: Actor, keys: KeyRing, site: str) -> Enrolment
     """The enrolment that the actor has started; raises `Conflict` if there is none."""
     actor.require(Permission.ACCOUNT)
     user = session.get_one(User, actor.user_id)
-    return _enrolment(keys.open(*_sealed(_started(session, user.id))), user, site)
+    return _enrolment(_opened(keys, _started(session, user.id)), user, site)
 
 
 def confirm(work: Work, keys: KeyRing, code: str) -> list[str]:
@@ -108,7 +111,7 @@ def confirm(work: Work, keys: KeyRing, code: str) -> list[str]:
     """
     user = _own(work)
     factor = _started(work.session, user.id)
-    step = _step_of(keys.open(*_sealed(factor)), _bare(code), work.moment)
+    step = _step_of(_opened(keys, factor), _bare(code), work.moment)
     if step is None:
         raise Invalid({"code": ["does not fit; look at the app's present code and at its clock"]})
     work.session.execute(
@@ -171,19 +174,18 @@ def accepts(work: Work, keys: KeyRing, user_id: int, code: str) -> bool:
     return _takes_recovery_code(work, user_id, bare)
 
 
-def resealed(work: Work, keys: KeyRing) -> int:
-    """Seal every secret with the ring's first key; how many were sealed with another before."""
-    changed = 0
-    for factor in work.session.scalars(select(SecondFactor).with_for_update()):
-        if not keys.is_current(factor.sealed_secret):
-            factor.sealed_secret = keys.resealed(factor.sealed_secret, _place(factor))
-            changed += 1
-    return changed
+def sealed_with(session: Session) -> Counter[str]:
+    """How many secrets each key seals; one so damaged that it names none is not counted."""
+    found: Counter[str] = Counter()
+    for sealed in session.scalars(select(SecondFactor.sealed_secret)):
+        with suppress(Damaged):
+            found[sealed.key_id] += 1
+    return found
 
 
-def key_ids(session: Session) -> set[str]:
-    """The ids of the keys with which secrets are sealed."""
-    return {sealed.key_id for sealed in session.scalars(select(SecondFactor.sealed_secret))}
+def place(number: int) -> Place:
+    """Where the secret of the factor of this number is kept."""
+    return Place(SecondFactor.__tablename__, "sealed_secret", str(number))
 
 
 def _own(work: Work) -> User:
@@ -210,12 +212,17 @@ def _started(session: Session, user_id: int) -> SecondFactor:
     return factor
 
 
-def _place(factor: SecondFactor) -> Place:
-    return Place(SecondFactor.__tablename__, "sealed_secret", str(factor.id))
-
-
-def _sealed(factor: SecondFactor) -> tuple[Sealed, Place]:
-    return factor.sealed_secret, _place(factor)
+def _opened(keys: KeyRing, factor: SecondFactor) -> str:
+    """The secret. Raises `Unavailable`, which is logged with its cause."""
+    try:
+        return keys.open(factor.sealed_secret, place(factor.id))
+    except UnknownKey as error:
+        message = "The key that sealed your second factor is not in the key ring."
+        raise Unavailable(message) from error
+    except SealingError as error:
+        logger.error("the sealed secret of second factor {} is damaged", factor.id)
+        message = "Your second factor was damaged where it is kept; an administrator can reset it."
+        raise Unavailable(message) from error
 
 
 def _enrolment(secret: str, user: User, site: str) -> Enrolment:
@@ -246,7 +253,7 @@ def _takes_step(work: Work, keys: KeyRing, user_id: int, code: str) -> bool:
         .where(SecondFactor.user_id == user_id, SecondFactor.confirmed_at.is_not(None))
         .with_for_update()
     )
-    step = _step_of(keys.open(*_sealed(factor)), code, work.moment) if factor else None
+    step = _step_of(_opened(keys, factor), code, work.moment) if factor else None
     if factor is None or step is None or step <= (factor.last_step or 0):
         return False
     factor.last_step = step
