@@ -10,27 +10,22 @@ import http.client
 import os
 import re
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 from loguru import logger
 
-from benchmarks import inventory, sign_ins
+from benchmarks import inventory, servers, sign_ins
 from tests.services import fresh_database, postgres_server
-from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.db import Database
 
-KEY = "benchmarks sign with this key, nobody else does"
-HOST = "127.0.0.1"
 CONNECTIONS = 16
 WRITERS = 8
 
@@ -42,7 +37,7 @@ def main() -> None:
         sys.exit("benchmarks: wrk is missing; as root: apt-get install wrk")
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(postgres_server()) if options.postgresql else None
-        bare = stack.enter_context(_running(_bare_command, {}))
+        bare = stack.enter_context(servers.running(servers.bare, {}))
         for size in options.sizes:
             with _prepared(size, server, options.keep) as (url, folder):
                 measure = _measure_sign_ins if options.sign_ins else _measure
@@ -88,7 +83,7 @@ def _measure(
     database.close()
     print(f"\n## {size:,} VMs on {_kind(url)}\n")
     print("| what | of bare Starlette | requests/s |\n|---|---|---|")
-    with _running(_serve_command, _environment(url, folder)) as (port, process):
+    with servers.running(servers.vmtrak, servers.environment(url, folder)) as (port, process):
         deep = _deep_cursor(port, bearer)
         for label, path in (
             ("list page of 50", "/api/vms"),
@@ -98,11 +93,11 @@ def _measure(
             ("search, several words", "/api/vms?search=kafka+00031"),
             ("one VM", "/api/vms/77"),
         ):
-            _compare(label, bare[0], ["-H", bearer, f"http://{HOST}:{port}{path}"], options)
+            _compare(label, bare[0], ["-H", bearer, f"http://{servers.HOST}:{port}{path}"], options)
         _compare(
             "create",
             bare[0],
-            ["-s", str(_script(folder)), "-H", bearer, f"http://{HOST}:{port}/api/vms"],
+            ["-s", str(_script(folder)), "-H", bearer, f"http://{servers.HOST}:{port}/api/vms"],
             options,
         )
         cpu = _panel_cpu(port, process, cookie)
@@ -122,7 +117,7 @@ def _measure_sign_ins(
     print("Meanwhile others wait so many milliseconds: median, 99 %, all.\n")
     print("| door | of bare argon2 | sign-ins/s | health | list | bare Starlette |")
     print("|---|---|---|---|---|---|")
-    with _running(_serve_command, _environment(url, folder)) as (port, _):
+    with servers.running(servers.vmtrak, servers.environment(url, folder)) as (port, _):
         others = {
             "health": lambda: _get(port, "/api/health", header),
             "list": lambda: _get(port, "/api/vms", header),
@@ -131,7 +126,7 @@ def _measure_sign_ins(
         for door in sign_ins.DOORS:
             ratios, rates = [], []
             meanwhile: dict[str, list[float]] = {name: [] for name in others}
-            arguments = ["-s", str(door.script(folder)), f"http://{HOST}:{port}{door.path}"]
+            arguments = ["-s", str(door.script(folder)), f"http://{servers.HOST}:{port}{door.path}"]
             for _ in range(options.rounds):
                 reference = sign_ins.checks_per_second(options.seconds)
                 with sign_ins.timed(others) as found:
@@ -149,28 +144,17 @@ def _measure_sign_ins(
 
 
 def _bearer(database: Database) -> str:
-    rules = SessionRules.of(KEY.encode(), 600, 7)
-    return f"Authorization: Bearer {inventory.token(database, rules)}"
+    return f"Authorization: Bearer {servers.bearer(database)}"
 
 
 def _kind(url: str) -> str:
     return "PostgreSQL" if url.startswith("postgresql") else "SQLite"
 
 
-def _environment(url: str, folder: Path) -> dict[str, str]:
-    return {
-        "VMTRAK_DATABASE_URL": url,
-        "VMTRAK_DATA_DIR": str(folder),
-        "VMTRAK_LOG_DIR": str(folder / "logs"),
-        "VMTRAK_SECRET_KEY": KEY,
-        "VMTRAK_ACCESS_TOKEN_MINUTES": "600",
-    }
-
-
 def _compare(label: str, bare: int, arguments: list[str], options: argparse.Namespace) -> None:
     ratios, rates = [], []
     for _ in range(options.rounds):
-        reference = _wrk([f"http://{HOST}:{bare}/"], options.seconds)
+        reference = _wrk([f"http://{servers.HOST}:{bare}/"], options.seconds)
         rate = _wrk(arguments, options.seconds)
         ratios.append(rate / reference)
         rates.append(rate)
@@ -206,7 +190,7 @@ def _script(folder: Path) -> Path:
 
 
 def _get(port: int, path: str, header: tuple[str, str]) -> bytes:
-    connection = http.client.HTTPConnection(HOST, port, timeout=60)
+    connection = http.client.HTTPConnection(servers.HOST, port, timeout=60)
     connection.request("GET", path, headers=dict([header]))
     answer = connection.getresponse()
     body = answer.read()
@@ -248,7 +232,7 @@ def _report_latency(port: int, bearer: str, folder: Path, seconds: int) -> None:
     ]
     for reader in readers:
         reader.start()
-    command = ["-s", str(_script(folder)), "-H", bearer, f"http://{HOST}:{port}/api/vms"]
+    command = ["-s", str(_script(folder)), "-H", bearer, f"http://{servers.HOST}:{port}/api/vms"]
     rate = _wrk(command, seconds * 2, WRITERS)
     stop.set()
     for reader in readers:
@@ -280,45 +264,6 @@ def _cpu_seconds(process: int) -> float:
 def _peak_memory(process: int) -> int:
     status = Path(f"/proc/{process}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024  # type: ignore[index]  # no match is a bug
-
-
-def _bare_command(port: int) -> list[str]:
-    log = ["--no-access-log", "--log-level", "error"]
-    return [sys.executable, "-m", "uvicorn", "benchmarks.bare:app", "--port", str(port), *log]
-
-
-def _serve_command(port: int) -> list[str]:
-    return [sys.executable, "-m", "vmtrak", "serve", "--port", str(port)]
-
-
-@contextlib.contextmanager
-def _running(
-    command: Callable[[int], list[str]], environment: dict[str, str]
-) -> Iterator[tuple[int, int]]:
-    with socket.create_server((HOST, 0)) as free:
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        command(port),
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _await(port, server)
-        yield port, server.pid
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(30)
-
-
-def _await(port: int, server: "subprocess.Popen[bytes]") -> None:
-    for _ in range(600):
-        if server.poll() is not None:
-            sys.exit(f"benchmarks: a server ended at once with {server.returncode}")
-        with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1):
-            return
-        time.sleep(0.05)
-    sys.exit("benchmarks: a server did not start")
 
 
 if __name__ == "__main__":

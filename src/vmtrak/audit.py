@@ -1,18 +1,30 @@
 """The audit trail: what was done, by whom, committed together with what it tells of."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
-from sqlalchemy import JSON, ColumnElement, Index, String, event, func, inspect, select
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Index,
+    String,
+    bindparam,
+    event,
+    func,
+    insert,
+    inspect,
+    select,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column
 
 from vmtrak import logs
 from vmtrak.access import Actor, Permission
-from vmtrak.db import Base, Identifier, Moment, Page, Work, WorkSession, iso
+from vmtrak.db import Base, Identifier, Moment, Page, Prepared, Work, WorkSession, iso
 from vmtrak.errors import NotFound
 from vmtrak.fields import LARGEST_ID, Input, Instant, LastInstant, Reference, Text, whole
 
@@ -125,24 +137,71 @@ def record(  # noqa: PLR0913 - one keyword per column of the trail
     entity_name: str | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """Add the event to this unit of work; the audit file gets its line after the commit."""
-    actor = work.actor
-    row = AuditEvent(
-        user_id=actor.user_id,
-        username=actor.username,
-        action=action,
-        entity_type=entity_type,
-        entity_id=entity_id,
-        entity_name=entity_name,
-        detail=dict(detail) if detail else None,
-        ip_address=actor.ip_address,
-        request_id=actor.request_id,
-        created_at=work.moment,
-    )
-    work.session.add(row)
+    """Write the event in this unit of work; the audit file gets its line after the commit."""
+    line = _line(work, action, entity_type, entity_id, entity_name, detail)
+    kept = line | {"detail": json.dumps(detail) if detail else None}
+    [(number,)] = work.rows(_ADDED, kept)
     if entity is not None:
         work.session.info.setdefault("accounted", set()).add(entity)
-    work.after_commit(lambda: logs.audit_line(shown(row)))
+    work.after_commit(lambda: logs.audit_line({"id": number, **line}))
+
+
+_ADDED = Prepared(
+    insert(AuditEvent)
+    .values({column.key: bindparam(column.key) for column in FIELDS if column.key != "id"})
+    .returning(AuditEvent.id)
+)
+
+
+def record_each(
+    work: Work,
+    action: Action,
+    entity_type: str,
+    entities: Iterable[tuple[int, str]],
+    detail: Mapping[str, Any],
+) -> None:
+    """Write an event for each of these rows, given by number and name, with the same detail."""
+    lines = [_line(work, action, entity_type, *entity, detail) for entity in entities]
+    if lines:
+        kept = [{**line, "created_at": work.moment} for line in lines]
+        added = work.session.execute(_ADDED_EACH, kept)
+        numbers: dict[int, int] = {row.entity_id: row.id for row in added}
+        numbered = [{"id": numbers[line["entity_id"]], **line} for line in lines]
+        work.after_commit(lambda: _write(numbered))
+
+
+def _line(  # noqa: PLR0913, PLR0917 - what the trail keeps
+    work: Work,
+    action: Action,
+    entity_type: str,
+    entity_id: int | None,
+    entity_name: str | None,
+    detail: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The event as the contract shows it, but for its number."""
+    actor = work.actor
+    return {
+        "user_id": actor.user_id,
+        "username": actor.username,
+        "action": action.value,
+        "entity_type": entity_type,
+        "entity_id": entity_id,
+        "entity_name": entity_name,
+        "detail": dict(detail) if detail else None,
+        "ip_address": actor.ip_address,
+        "request_id": actor.request_id,
+        "created_at": iso(work.moment),
+    }
+
+
+def _write(lines: Iterable[Mapping[str, Any]]) -> None:
+    for line in lines:
+        logs.audit_line(line)
+
+
+_ADDED_EACH = insert(AuditEvent.metadata.tables[AuditEvent.__tablename__]).returning(
+    AuditEvent.id, AuditEvent.entity_id
+)
 
 
 def difference(entity: Audited) -> dict[str, dict[str, Any]]:
@@ -233,12 +292,18 @@ _EXACT = ("user_id", "username", "action", "entity_type", "entity_id")
 
 
 def history(
-    session: Session, entity_type: str, entity_id: int, most: int = 50
+    session: Session,
+    entity_type: str,
+    entity_id: int,
+    most: int = 50,
+    action: Action | None = None,
 ) -> list[dict[str, Any]]:
     """What happened to one row, newest first. The caller knows that the person may see it."""
     chosen = select(*FIELDS).where(
         AuditEvent.entity_type == entity_type, AuditEvent.entity_id == entity_id
     )
+    if action is not None:
+        chosen = chosen.where(AuditEvent.action == action)
     found = session.execute(chosen.order_by(AuditEvent.id.desc()).limit(most))
     return [{k: plain(v) for k, v in row._mapping.items()} for row in found]
 

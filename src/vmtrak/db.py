@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 from sqlalchemy import (
     BigInteger,
+    Connection,
     DateTime,
     Dialect,
     Engine,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     Select,
     String,
     TypeDecorator,
+    UpdateBase,
     create_engine,
     event,
     make_url,
@@ -142,10 +144,13 @@ def _refuse_to_flush(session: Session, *_: object) -> None:
 class Work:
     """One unit of work: a session, who asked for it, and what is to happen once it is committed."""
 
-    def __init__(self, session: WorkSession, actor: Actor, moment: datetime) -> None:
+    def __init__(
+        self, connection: Connection, session: WorkSession, actor: Actor, moment: datetime
+    ) -> None:
         self.session = session
         self.actor = actor
         self.moment = moment
+        self._connection = connection
         self._afterwards: list[Callable[[], None]] = []
 
     def after_commit(self, call: Callable[[], None]) -> None:
@@ -157,6 +162,10 @@ class Work:
             self.session.flush()
         except IntegrityError as error:
             raise conflict(error, conflicts or {}) from error
+
+    def rows(self, prepared: "Prepared", parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a prepared statement in this transaction; the session learns nothing of it."""
+        return prepared.rows(self._connection.connection, self._connection.dialect, parameters)
 
     def _committed(self) -> None:
         for call in self._afterwards:
@@ -194,16 +203,17 @@ class Page:
 
 
 class Prepared:
-    """A SELECT compiled once and run through the driver itself.
+    """A SELECT or INSERT compiled once and run through the driver itself.
 
     Building and running a Core statement costs about as much as answering a whole bare
-    request; the one row and the one page that scripts ask for all day skip it.
+    request; the one row and the one page that scripts ask for all day skip it. Values go in and
+    come out as the driver has them: a time goes in as `iso` writes it.
     """
 
-    def __init__(self, statement: AnySelect) -> None:
+    def __init__(self, statement: "AnySelect | UpdateBase") -> None:
         self._statement = statement
         self._compiled: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
-        self.columns = tuple(statement.selected_columns.keys())
+        self.columns = tuple(str(key) for key, _ in statement.exported_columns.items())
 
     def sql(self, dialect: Dialect) -> tuple[str, tuple[str, ...], dict[str, Any]]:
         """The SQL, the parameter names by position (SQLite), and the fixed parameters."""
@@ -217,6 +227,21 @@ class Prepared:
             found = self._compiled[dialect.name] = (str(compiled), names, fixed)
         return found
 
+    def rows(
+        self,
+        connection: Any,  # noqa: ANN401 - the driver's own
+        dialect: Dialect,
+        parameters: Mapping[str, Any],
+    ) -> list[tuple[Any, ...]]:
+        """What it gives on a connection of the driver."""
+        sql, names, fixed = self.sql(dialect)
+        values: Any = {**fixed, **parameters}
+        if names:
+            values = [values.get(name) for name in names]
+        cursor = connection.cursor()
+        cursor.execute(sql, values)
+        return list(cursor.fetchall()) if cursor.description else []
+
 
 class Database:
     """Opens units of work and reads on one database. Safe to share between threads."""
@@ -225,12 +250,7 @@ class Database:
         self.url = make_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(url) if self.sqlite else _postgresql_engine(url)
-        self._write = sessionmaker(
-            self.engine.execution_options(**{_WRITES: True}),
-            class_=WorkSession,
-            expire_on_commit=False,
-            autoflush=False,
-        )
+        self._writing = self.engine.execution_options(**{_WRITES: True})
         self._read = sessionmaker(
             self.engine, class_=ReadSession, expire_on_commit=False, autoflush=False
         )
@@ -245,15 +265,17 @@ class Database:
     @contextmanager
     def work(self, actor: Actor) -> Iterator[Work]:
         """One transaction that may write: leaving it commits, an exception rolls back."""
-        with self._write() as session:
-            work = Work(session, actor, now())
-            try:
-                session.connection()
+        try:
+            with (
+                self._writing.begin() as connection,
+                WorkSession(connection, expire_on_commit=False, autoflush=False) as session,
+            ):
+                work = Work(connection, session, actor, now())
                 yield work
                 work.flush()
                 session.commit()
-            except OperationalError as error:
-                raise self._explained(error) from error
+        except (OperationalError, self._driver_error) as error:
+            raise self._explained(error) from error
         work._committed()  # noqa: SLF001 - the two classes are one mechanism
 
     @contextmanager
@@ -273,16 +295,11 @@ class Database:
             raise self._explained(error) from error
 
     def _rows(self, prepared: Prepared, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        sql, names, fixed = prepared.sql(self.engine.dialect)
-        values = {**fixed, **parameters}
         if self.sqlite:
-            bound = [values.get(name) for name in names]
-            return self._reading_connection().execute(sql, bound).fetchall()
+            return prepared.rows(self._reading_connection(), self.engine.dialect, parameters)
         connection = self.engine.raw_connection()
         try:
-            cursor = connection.cursor()
-            cursor.execute(sql, values)
-            return list(cursor.fetchall())
+            return prepared.rows(connection, self.engine.dialect, parameters)
         finally:
             connection.close()
 

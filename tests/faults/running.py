@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,13 +68,20 @@ def ask(folder: Path, *arguments: str, given: str = "", **settings: str) -> Resu
 class Server:
     """A running `vmtrak serve`; `output` and `errors` are what it has printed so far."""
 
-    def __init__(self, folder: Path, port: int, *options: str, **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        *options: str,
+        program: Sequence[str] = (PROGRAM,),
+        **settings: str,
+    ) -> None:
         self.port = port
         self.address = f"http://127.0.0.1:{port}"
         self._output = folder / f"output-{port}"
         with self._output.open("ab") as output, self._errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [PROGRAM, "serve", "--port", str(port), *options],
+                [*program, "serve", "--port", str(port), *options],
                 env=environment(folder, **settings),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -126,9 +133,11 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *options: str, **settings: str) -> Iterator[Server]:
+def serving(
+    folder: Path, *options: str, program: Sequence[str] = (PROGRAM,), **settings: str
+) -> Iterator[Server]:
     """A server that answers; it is killed at the end unless it was stopped before."""
-    server = Server(folder, services.free_port(), *options, **settings)
+    server = Server(folder, services.free_port(), *options, program=program, **settings)
     try:
         server.wait_until_ready()
         yield server

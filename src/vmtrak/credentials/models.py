@@ -87,7 +87,12 @@ class Credential(Audited, Base):
 
     def place(self, version: int) -> Place:
         """Where one of its passwords is kept."""
-        return Place(CredentialPassword.__tablename__, "sealed", f"{self.row_key}/{version}")
+        return place_of(self.row_key, version)
+
+
+def place_of(row_key: str, version: int) -> Place:
+    """Where a password is kept: the credential's random key and the version, not its number."""
+    return Place("credential_passwords", "sealed", f"{row_key}/{version}")
 
 
 class CredentialPassword(Base):

@@ -1,10 +1,11 @@
 """Showing a password: to whom it belongs, with a reason, so many times an hour, and on record."""
 
-from datetime import timedelta
-from typing import Any
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from loguru import logger
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, bindparam, func, insert, select
 
 from vmtrak import audit, notices
 from vmtrak.access import Permission
@@ -12,14 +13,71 @@ from vmtrak.accounts import User
 from vmtrak.accounts.actors import require_proof
 from vmtrak.audit import Action
 from vmtrak.credentials.inputs import RevealRequest
-from vmtrak.credentials.models import Credential, CredentialPassword, CredentialReveal
+from vmtrak.credentials.models import (
+    Credential,
+    CredentialPassword,
+    CredentialReveal,
+    place_of,
+)
 from vmtrak.credentials.rules import Vault, Which
-from vmtrak.db import Work
+from vmtrak.db import Prepared, Work, iso
 from vmtrak.errors import Invalid, NotFound, TooMany, Unavailable
 from vmtrak.inventory import VM
-from vmtrak.sealing import Place, Sealed, SealingError, UnknownKey
+from vmtrak.sealing import Sealed, SealingError, UnknownKey
 
 WINDOW = timedelta(hours=1)
+
+
+class _Chosen(NamedTuple):
+    """A password to be shown; `present` is the version of its credential's present one."""
+
+    id: int
+    row_key: str
+    present: int
+    version: int
+    sealed: str
+    vm_name: str
+    environment: str | None
+
+
+_CHOSEN = Prepared(
+    select(
+        Credential.id,
+        Credential.row_key,
+        Credential.version.label("present"),
+        CredentialPassword.version,
+        CredentialPassword.sealed,
+        VM.vm_name,
+        VM.environment,
+    )
+    .join(VM, VM.id == Credential.vm_id)
+    .join(CredentialPassword, CredentialPassword.credential_id == Credential.id)
+    .where(
+        Credential.id == bindparam("number"),
+        VM.id == func.coalesce(bindparam("vm_id", type_=BigInteger), VM.id),
+        VM.deleted_at.is_(None),
+        CredentialPassword.version
+        == func.coalesce(bindparam("version", type_=BigInteger), Credential.version),
+    )
+)
+_MYSELF = Prepared(
+    select(User.id).where(User.id == bindparam("me")).with_for_update(key_share=True)
+)
+_NEWEST_FIRST = Prepared(
+    select(CredentialReveal.revealed_at)
+    .where(
+        CredentialReveal.user_id == bindparam("me"),
+        CredentialReveal.revealed_at > bindparam("since"),
+    )
+    .order_by(CredentialReveal.revealed_at.desc())
+    .offset(bindparam("newer", type_=BigInteger))
+    .limit(1)
+)
+_COUNTED = Prepared(
+    insert(CredentialReveal).values(
+        {name: bindparam(name) for name in ("credential_id", "version", "user_id", "revealed_at")}
+    )
+)
 
 
 def reveal(
@@ -30,8 +88,8 @@ def reveal(
 ) -> str | TooMany:
     """The password, to be given once this unit of work is committed, or the refusal to raise then.
 
-    Raises `NotFound`, `StepUpRequired`, `Invalid` without
-    a reason that is required, `Unavailable` for a password that does not open.
+    Raises `NotFound`, `StepUpRequired`, `Invalid` without a reason that is required, `Unavailable`
+    for a password that does not open.
     """
     work.actor.require(Permission.CREDENTIAL_REVEAL)
     row = _found(work, which)
@@ -46,47 +104,22 @@ def reveal(
         return refused
     password = _opened(vault, row)
     earlier = row.version != row.present
-    action = Action.REVEAL_EARLIER if earlier else Action.REVEAL
     detail = {"version": row.version, "reason": asked.reason}
-    _record(work, action, row, {k: v for k, v in detail.items() if v is not None})
-    work.session.add(
-        CredentialReveal(
-            credential_id=row.id,
-            version=row.version,
-            user_id=work.actor.user_id,
-            revealed_at=work.moment,
-        )
+    _record(
+        work,
+        Action.REVEAL_EARLIER if earlier else Action.REVEAL,
+        row,
+        {name: value for name, value in detail.items() if value is not None},
     )
+    _count(work, row)
     return password
 
 
-def _found(work: Work, which: Which) -> Any:  # noqa: ANN401 - a row of columns
-    chosen = (
-        select(
-            Credential.id,
-            Credential.row_key,
-            Credential.account_type,
-            Credential.version.label("present"),
-            CredentialPassword.version,
-            CredentialPassword.sealed,
-            VM.vm_name,
-            VM.environment,
-        )
-        .join(VM, VM.id == Credential.vm_id)
-        .join(CredentialPassword, CredentialPassword.credential_id == Credential.id)
-        .where(
-            Credential.id == which.number,
-            VM.deleted_at.is_(None),
-            CredentialPassword.version
-            == (Credential.version if which.version is None else which.version),
-        )
-    )
-    if which.vm_id is not None:
-        chosen = chosen.where(VM.id == which.vm_id)
-    row = work.session.execute(chosen).one_or_none()
-    if row is None:
+def _found(work: Work, which: Which) -> _Chosen:
+    rows = work.rows(_CHOSEN, asdict(which))
+    if not rows:
         raise NotFound
-    return row
+    return _Chosen(*rows[0])
 
 
 def _too_many(work: Work, vault: Vault) -> TooMany | None:
@@ -94,28 +127,26 @@ def _too_many(work: Work, vault: Vault) -> TooMany | None:
 
     The user's row is locked, so that of many requests at once each counts those before it.
     """
-    me = work.actor.user_id
-    holding = select(User.id).where(User.id == me).with_for_update(key_share=True)
-    work.session.execute(holding)
-    since = work.moment - WINDOW
-    recent = (CredentialReveal.user_id == me, CredentialReveal.revealed_at > since)
-    shown = work.session.scalar(select(func.count()).where(*recent)) or 0
-    most = vault.rules.per_hour
-    if shown < most:
+    me, most = work.actor.user_id, vault.rules.per_hour
+    work.rows(_MYSELF, {"me": me})
+    since = iso(work.moment - WINDOW)
+    rows = work.rows(_NEWEST_FIRST, {"me": me, "since": since, "newer": most - 1})
+    if not rows:
         return None
-    newest_first = select(CredentialReveal.revealed_at).where(*recent)
-    newest_first = newest_first.order_by(CredentialReveal.revealed_at.desc())
-    ends_with = work.session.scalars(newest_first.offset(most - 1).limit(1)).one()
-    seconds = max(int((ends_with + WINDOW - work.moment).total_seconds()), 1)
+    first_to_leave = datetime.fromisoformat(str(rows[0][0]))
+    wait = first_to_leave + WINDOW - work.moment
     words = f"You have revealed {most} passwords within the hour; that is the limit."
-    return TooMany(seconds, words)
+    return TooMany(int(wait.total_seconds()), words)
 
 
-def _opened(vault: Vault, row: Any) -> str:  # noqa: ANN401 - a row of columns
-    sealed: Sealed = row.sealed
-    place = Place(CredentialPassword.__tablename__, "sealed", f"{row.row_key}/{row.version}")
+def _count(work: Work, row: _Chosen) -> None:
+    values = {"credential_id": row.id, "version": row.version, "user_id": work.actor.user_id}
+    work.rows(_COUNTED, {**values, "revealed_at": iso(work.moment)})
+
+
+def _opened(vault: Vault, row: _Chosen) -> str:
     try:
-        return vault.keys.open(sealed, place)
+        return vault.keys.open(Sealed(row.sealed), place_of(row.row_key, row.version))
     except UnknownKey as error:
         message = "The key that sealed this password is not in the key ring."
         raise Unavailable(message) from error
@@ -138,7 +169,7 @@ def _tell_admins(work: Work, vault: Vault) -> None:
     )
 
 
-def _record(work: Work, action: Action, row: Any, detail: dict[str, Any]) -> None:  # noqa: ANN401 - a row of columns
+def _record(work: Work, action: Action, row: _Chosen, detail: dict[str, Any]) -> None:
     audit.record(
         work,
         action,
