@@ -14,7 +14,10 @@ from tests.conftest import Person
 from vmtrak.fields import fold
 
 Fields = Mapping[str, Any]
-"""Values by field. VMs name their hypervisor in `hypervisor`, as people do."""
+"""Values by field. VMs name their hypervisor in `hypervisor`, as people do.
+
+Of a credential a field that is not given stays as it is, at both doors.
+"""
 
 NO_HYPERVISOR = 2**53
 """The number that a script sends for a hypervisor that does not exist."""
@@ -61,6 +64,12 @@ class Door(Protocol):
     def remove_vm(self, number: int) -> Outcome: ...
     def restore_vm(self, number: int) -> Outcome: ...
     def purge_vm(self, number: int) -> Outcome: ...
+    def add_credential(self, vm: int, fields: Fields) -> Outcome: ...
+    def change_credential(
+        self, vm: int, number: int, fields: Fields, revision: int | None = None
+    ) -> Outcome: ...
+    def remove_credential(self, vm: int, number: int) -> Outcome: ...
+    def reveal(self, vm: int, number: int, version: int | None = None) -> Outcome: ...
     def add_hypervisor(self, fields: Fields) -> Outcome: ...
     def change_hypervisor(
         self, number: int, fields: Fields, revision: int | None = None
@@ -185,6 +194,31 @@ class PanelDoor:
     def purge_vm(self, number: int) -> Outcome:
         return self._post(f"/admin/trash/purge/{number}", number)
 
+    def add_credential(self, vm: int, fields: Fields) -> Outcome:
+        shown = self.client.get(f"/admin/credential/create?vm={vm}")
+        if shown.status_code != 200:
+            return told_by_page(shown)
+        data = Form(shown.text).filled(fields)
+        return told_by_page(self.client.post("/admin/credential/create", data=data))
+
+    def change_credential(
+        self,
+        vm: int,  # noqa: ARG002 - the panel's addresses do not name it
+        number: int,
+        fields: Fields,
+        revision: int | None = None,
+    ) -> Outcome:
+        return self._change("credential", number, fields, revision)
+
+    def remove_credential(self, vm: int, number: int) -> Outcome:  # noqa: ARG002 - as above
+        return self._post("/admin/credential/delete", number, {"pk": str(number)})
+
+    def reveal(self, vm: int, number: int, version: int | None = None) -> Outcome:  # noqa: ARG002 - as above
+        address = f"/admin/credential/reveal/{number}"
+        address += "" if version is None else f"/{version}"
+        wanted = {"Accept": "application/json"}
+        return told_by_json(self.client.post(address, headers=wanted), number)
+
     def add_hypervisor(self, fields: Fields) -> Outcome:
         return self._add("hypervisor", fields)
 
@@ -251,6 +285,24 @@ class RestDoor:
 
     def purge_vm(self, number: int) -> Outcome:
         return told_by_json(self.client.post(f"/api/vms/{number}/purge"), number)
+
+    def add_credential(self, vm: int, fields: Fields) -> Outcome:
+        made = self.client.post(f"/api/vms/{vm}/credentials", json=dict(fields))
+        return told_by_json(made)
+
+    def change_credential(
+        self, vm: int, number: int, fields: Fields, revision: int | None = None
+    ) -> Outcome:
+        return self._put(f"/api/vms/{vm}/credentials/{number}", fields, revision)
+
+    def remove_credential(self, vm: int, number: int) -> Outcome:
+        gone = self.client.delete(f"/api/vms/{vm}/credentials/{number}")
+        return told_by_json(gone, number)
+
+    def reveal(self, vm: int, number: int, version: int | None = None) -> Outcome:
+        address = f"/api/vms/{vm}/credentials/{number}"
+        address += "" if version is None else f"/versions/{version}"
+        return told_by_json(self.client.post(f"{address}/reveal"), number)
 
     def add_hypervisor(self, fields: Fields) -> Outcome:
         return told_by_json(self.client.post("/api/hypervisors", json=fields))

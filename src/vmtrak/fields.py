@@ -55,7 +55,8 @@ _INSTANT = re.compile(
 class Input(BaseModel):
     """Base of all inputs. Unknown names are ignored: scripts send back rows as they read them."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    # Some fields are passwords, and Pydantic's errors repeat what was wrong.
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
 def given(patch: Input) -> dict[str, Any]:
@@ -189,14 +190,22 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Required(Text):
-    """Text that must not be empty, of at most `most` characters."""
+class Visible(Text):
+    """Optional text of at most `most` characters, each of which can be seen."""
 
     def check(self, value: object) -> object:
-        text = _required(Text.check(self, value))
+        text = Text.check(self, value)
         if isinstance(text, str) and any(_invisible(character) for character in text):
             raise wrong("must not contain invisible characters")
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class Required(Visible):
+    """Text that must not be empty, of at most `most` characters."""
+
+    def check(self, value: object) -> object:
+        return _required(Visible.check(self, value))
 
     def __get_pydantic_json_schema__(
         self, _schema: CoreSchema, _handler: GetJsonSchemaHandler

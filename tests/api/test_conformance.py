@@ -14,10 +14,11 @@ from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi import checks
 from starlette.testclient import TestClient
 
-from tests.conftest import BASE_URL, Person
-from vmtrak import inventory
+from tests.conftest import BASE_URL, CANARY, Person
+from vmtrak import credentials, inventory
 from vmtrak.api import ENDPOINTS
 from vmtrak.api.document import openapi
+from vmtrak.credentials import NewCredential
 from vmtrak.inventory import NewHypervisor, NewVM, hypervisors
 
 Operation = APIOperation[Any, Any, Any, Any]
@@ -87,7 +88,11 @@ def filled(operator: Person) -> None:
     with operator.database.work(operator.actor) as work:
         for n in range(3):
             home = hypervisors.add(work, NewHypervisor(name=f"hv-{n}"))
-            inventory.add(work, NewVM(vm_name=f"vm-{n}", hypervisor_id=home.id))
+            vm = inventory.add(work, NewVM(vm_name=f"vm-{n}", hypervisor_id=home.id))
+            for name in ("root", "backup"):
+                new = {"username": name, "password": f"{CANARY}{n}"}
+                vault = operator.app.state.vmtrak.vault
+                credentials.add(work, vault, vm.id, NewCredential.model_validate(new))
             gone = inventory.add(work, NewVM(vm_name=f"gone-{n}"))
             inventory.remove(work, gone.id)
 

@@ -6,6 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from vmtrak.access import Role, Scope
+from vmtrak.credentials import AccountType
 from vmtrak.inventory import Environment, HypervisorType, OsType, PowerState, Status
 
 T = TypeVar("T")
@@ -125,6 +126,87 @@ class UserAnswer(_Answer):
     last_seen_at: datetime | None
     created_at: datetime
     updated_at: datetime
+
+
+class CredentialAnswer(_Answer):
+    """A credential; `password` is a mask. `rotation_due` is marked, or too old by the setting."""
+
+    id: int
+    vm_id: int
+    vm_name: str
+    username: str
+    password: str
+    account_type: AccountType
+    notes: str | None
+    password_changed_at: datetime
+    password_changed_by: str
+    rotation_due: bool
+    rotation_marked: bool
+    created_at: datetime
+    updated_at: datetime
+    created_by: str
+    updated_by: str
+
+
+class VersionAnswer(_Answer):
+    """A password that is kept; `password` is a mask. One of them is the present one."""
+
+    version: int
+    set_at: datetime
+    set_by: str
+    present: bool
+    password: str
+
+
+class RevealAnswer(_Answer):
+    password: str
+
+
+class ViewerAnswer(_Answer):
+    """Somebody who knows a present password: who set it, or was shown it so many `times`."""
+
+    user_id: int
+    username: str
+    is_active: bool
+    how: Literal["revealed", "set"]
+    first_at: datetime
+    last_at: datetime
+    times: int
+
+
+class SeenAnswer(_Answer):
+    """A credential whose present password somebody knows. `trashed`: its VM is in the trash."""
+
+    credential_id: int
+    vm_id: int
+    vm_name: str
+    trashed: bool
+    username: str
+    account_type: AccountType
+    how: Literal["revealed", "set"]
+    first_at: datetime
+    last_at: datetime
+    times: int
+    password_changed_at: datetime
+    rotation_due: bool
+    rotation_marked: bool
+
+
+class Marked(_Answer):
+    ok: Literal[True]
+    marked: int
+
+
+class NoticeAnswer(_Answer):
+    """A notice to the administrators; `address` is a page of the panel."""
+
+    id: int
+    kind: str
+    text: str
+    address: str | None
+    created_at: datetime
+    read_at: datetime | None
+    read_by: str | None
 
 
 class TokenAnswer(_Answer):

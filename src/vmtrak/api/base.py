@@ -126,6 +126,9 @@ class Endpoint:
 
     `pages` are the statuses that come as pages, for a browser.
     `quick` tells which reads are so short that on SQLite they are done on the event loop as well.
+    `also` is what the actor needs besides `permission`.
+    `writes` is for a GET that leaves a trace: it works in a writers' thread, and there is no HEAD.
+    `body_optional` lets a request come without a body. `media` is the type of the answer.
     """
 
     method: str
@@ -138,11 +141,20 @@ class Endpoint:
     status: int = 200
     errors: tuple[int, ...] = ()
     permission: Permission | None = None
+    also: tuple[Permission, ...] = ()
+    writes: bool = False
+    body_optional: bool = False
+    media: str = "application/json"
     open: bool = False
     quick: Callable[[Call], bool] | None = None
     etag: bool = False
     pages: tuple[int, ...] = ()
     tag: str = field(default="")
+
+    @property
+    def needs(self) -> frozenset[Permission]:
+        """All that the actor must hold."""
+        return frozenset(self.also) | ({self.permission} if self.permission else set())
 
 
 def routes(state: State, endpoints: Sequence[Endpoint]) -> list[Route]:
@@ -150,10 +162,14 @@ def routes(state: State, endpoints: Sequence[Endpoint]) -> list[Route]:
     paths: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method] = endpoint
-    return [
-        Route("/api" + path, _dispatch(state, methods), methods=list(methods))
-        for path, methods in paths.items()
-    ]
+    return [_route(state, path, methods) for path, methods in paths.items()]
+
+
+def _route(state: State, path: str, endpoints: Mapping[str, Endpoint]) -> Route:
+    route = Route("/api" + path, _dispatch(state, endpoints), methods=list(endpoints))
+    if "GET" in endpoints and endpoints["GET"].writes and route.methods:
+        route.methods.discard("HEAD")  # which Starlette adds to every GET
+    return route
 
 
 def _dispatch(
@@ -162,8 +178,8 @@ def _dispatch(
     async def endpoint(request: Request) -> Response:
         chosen = methods["GET" if request.method == "HEAD" else request.method]
         actor = actor_of(request)
-        if chosen.permission is not None:
-            actor.require(chosen.permission)
+        for permission in chosen.needs:
+            actor.require(permission)
         body = b"" if chosen.method == "GET" else await request.body()
         call = Call(state, request, actor, body)
         return await _run(chosen, call)
@@ -176,7 +192,7 @@ async def _run(endpoint: Endpoint, call: Call) -> Response:
     if inspect.iscoroutinefunction(endpoint.run):
         return await cast("RunAsync", endpoint.run)(call)
     run, database = cast("Run", endpoint.run), call.state.database
-    if endpoint.method != "GET":
+    if endpoint.method != "GET" or endpoint.writes:
         return await database.writing(run, call)
     if endpoint.quick is not None and database.sqlite and endpoint.quick(call):
         return run(call)

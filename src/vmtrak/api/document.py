@@ -87,7 +87,7 @@ def _operation(endpoint: Endpoint, schema: dict[str, Any]) -> dict[str, Any]:
     if endpoint.body:
         reference = {"$ref": _REF.format(model=endpoint.body.__name__)}
         content = {"application/json": {"schema": reference}}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": not endpoint.body_optional, "content": content}
     if endpoint.open:
         cookie = endpoint.path in {"/auth/refresh", "/auth/logout"}
         operation["security"] = [{"refreshCookie": []}, {}] if cookie else []
@@ -151,12 +151,12 @@ def _responses(endpoint: Endpoint, schema: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         str(endpoint.status): {
             "description": HTTPStatus(endpoint.status).phrase,
-            "content": {"application/json": {"schema": schema}},
+            "content": {endpoint.media: {"schema": schema}},
             **({"headers": tag} if tag else {}),
         }
     }
     codes = set(endpoint.errors) | ({400, 413, 415, 422} if endpoint.body else set())
-    if endpoint.method != "GET":
+    if endpoint.method != "GET" or endpoint.writes:
         codes |= {403, 413, 503}
     if not endpoint.open:
         codes |= {401, 403}

@@ -7,6 +7,15 @@ from vmtrak.credentials.inputs import (
     NewCredential,
     RevealRequest,
 )
+from vmtrak.credentials.lists import (
+    CredentialQuery,
+    counted,
+    find,
+    of_vm,
+    page,
+    usernames,
+    versions,
+)
 from vmtrak.credentials.models import (
     AccountType,
     Credential,
@@ -14,7 +23,9 @@ from vmtrak.credentials.models import (
     CredentialReveal,
 )
 from vmtrak.credentials.reveals import reveal
+from vmtrak.credentials.rotation import due
 from vmtrak.credentials.rules import Rules, Vault, Which
+from vmtrak.credentials.seen import mark_seen, seen_by, seen_count, viewers
 
 __all__ = [
     "MASK",
@@ -22,6 +33,7 @@ __all__ = [
     "Credential",
     "CredentialPassword",
     "CredentialPatch",
+    "CredentialQuery",
     "CredentialReveal",
     "NewCredential",
     "RevealRequest",
@@ -30,8 +42,19 @@ __all__ = [
     "Which",
     "add",
     "change",
+    "counted",
+    "due",
+    "find",
+    "mark_seen",
     "may_write",
+    "of_vm",
+    "page",
     "purge_vm",
     "remove",
     "reveal",
+    "seen_by",
+    "seen_count",
+    "usernames",
+    "versions",
+    "viewers",
 ]

@@ -18,6 +18,7 @@ from vmtrak.db import Seen, Work
 from vmtrak.errors import Conflict, NotFound, Stale
 from vmtrak.fields import given
 from vmtrak.inventory import VM
+from vmtrak.sealing import SealingError
 
 _CONFLICTS = MappingProxyType(
     {
@@ -79,18 +80,20 @@ def change(
 ) -> Credential:
     """Change the fields that the patch sets; a new password makes the present one an earlier one.
 
-    Raises `Stale` as `inventory.change` does.
+    A row that is sent back as it was read brings its old mark along, which a new password ends
+    all the same. Raises `Stale` as `inventory.change` does.
     """
     require_write(work.actor)
     values = given(patch)
     password, marked = values.pop("password", None), values.pop("rotation_marked", None)
     credential, vm_name = locked(work, which, seen)
+    was_marked = credential.rotation_marked_at is not None
     for name, value in values.items():
         setattr(credential, name, value)
     detail = audit.difference(credential)
     if password is not None:
         detail |= _change_password(work, vault, credential, password.get_secret_value())
-    if marked is not None:
+    if marked is not None and marked != was_marked:
         detail |= _mark(work, credential, marked=marked)
     if not detail:
         return credential
@@ -113,9 +116,8 @@ def purge_vm(work: Work, vm_id: int) -> int:
     """Destroy a VM that is in the trash, and its credentials with it; how many those were."""
     work.actor.require(Permission.TRASH)
     rows = select(Credential, VM.vm_name).join(VM, VM.id == Credential.vm_id)
-    found = work.session.execute(
-        rows.where(VM.id == vm_id, VM.deleted_at.is_not(None)).with_for_update(of=VM)
-    ).all()
+    chosen = rows.where(VM.id == vm_id, VM.deleted_at.is_not(None)).order_by(Credential.id)
+    found = work.session.execute(chosen.with_for_update()).all()
     for credential, vm_name in found:
         _destroy(work, credential, vm_name)
     inventory.purge(work, vm_id)
@@ -176,12 +178,17 @@ def _change_password(
     }
 
 
-def _present(session: Session, vault: Vault, credential: Credential) -> str:
+def _present(session: Session, vault: Vault, credential: Credential) -> str | None:
+    """The present password; None for one that does not open, in whose place any may be put."""
     chosen = select(CredentialPassword.sealed).where(
         CredentialPassword.credential_id == credential.id,
         CredentialPassword.version == credential.version,
     )
-    return vault.keys.open(session.scalars(chosen).one(), credential.place(credential.version))
+    sealed = session.scalars(chosen).one()
+    try:
+        return vault.keys.open(sealed, credential.place(credential.version))
+    except SealingError:
+        return None
 
 
 def _number_password(work: Work, credential: Credential) -> None:
@@ -203,6 +210,7 @@ def _keep(work: Work, vault: Vault, credential: Credential, password: str) -> No
             set_by_id=work.actor.user_id,
         )
     )
+    work.flush()
 
 
 def _mark(work: Work, credential: Credential, *, marked: bool) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What comes in about credentials."""
 
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
@@ -45,7 +45,15 @@ Password = Annotated[SecretStr, BeforeValidator(_password), _SCHEMA]
 NewPassword = Annotated[SecretStr, AfterValidator(_no_mask), BeforeValidator(_password), _SCHEMA]
 
 
-class NewCredential(Input):
+class _WithPassword(Input):
+    """Masks its password wherever it is printed, and refuses to be written out as it is."""
+
+    def __reduce__(self) -> NoReturn:
+        message = f"{type(self).__name__} holds a password: it is not pickled"
+        raise TypeError(message)
+
+
+class NewCredential(_WithPassword):
     """A credential to be added. Without a type the first one of a VM is its primary account."""
 
     username: Annotated[str, Required(256)]
@@ -54,7 +62,7 @@ class NewCredential(Input):
     notes: Annotated[str | None, Text(4096, lines=True)] = None
 
 
-class CredentialPatch(Input):
+class CredentialPatch(_WithPassword):
     """Changes to a credential: only the fields set count, and the mask is no new password.
 
     `rotation_marked` says that the password is to be changed whatever its age; a new one ends it.
