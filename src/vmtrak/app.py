@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 import vmtrak.admin
 import vmtrak.api
+from vmtrak import rdp
 from vmtrak.access import Role
 from vmtrak.accounts import SessionRules
 from vmtrak.admin import Panel
@@ -26,7 +27,7 @@ from vmtrak.db import Database
 from vmtrak.errors import SignInRefused, Unavailable, VmtrakError
 from vmtrak.reachability import Prober
 from vmtrak.sealing import KeyRing
-from vmtrak.settings import Settings
+from vmtrak.settings import NAMES, Settings, SettingsError
 from vmtrak.web.errors import for_scripts, problem
 from vmtrak.web.guard import Guard
 from vmtrak.web.oidc import Provider, Registration
@@ -80,6 +81,7 @@ def make_state(settings: Settings, *, probing: bool = True) -> State:
         ),
         keys=keys,
         vault=Vault(keys, _rules(settings)),
+        rdp=rdp_rules(settings),
         prober=Prober(probing=probing),
         today=lambda: datetime.now(zone).date(),
         secure_cookies=settings.secure_cookies,
@@ -98,6 +100,25 @@ def _rules(settings: Settings) -> Rules:
         versions=settings.credential_versions,
         rotation_days=settings.rotation_days,
     )
+
+
+def rdp_rules(settings: Settings) -> rdp.Rules:
+    """The rules for RDP files, with what signs them. Raises `SettingsError` for what cannot."""
+    return rdp.Rules(
+        clipboard=settings.rdp_clipboard == "on",
+        gateway=settings.rdp_gateway,
+        signer=_signer(settings.rdp_cert, settings.rdp_key),
+    )
+
+
+def _signer(certificate: Path | None, key: Path | None) -> rdp.Signer | None:
+    if certificate is None or key is None:
+        return None
+    try:
+        return rdp.read_signer(certificate, key)
+    except rdp.Unfit as error:
+        name = NAMES["rdp_key" if error.of_key else "rdp_cert"]
+        raise SettingsError(name, str(error)) from None
 
 
 def provider(settings: Settings) -> Provider | None:

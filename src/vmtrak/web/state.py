@@ -10,6 +10,7 @@ from vmtrak.access import Actor
 from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.credentials import Vault
 from vmtrak.db import Database
+from vmtrak.rdp import Rules
 from vmtrak.reachability import Prober
 from vmtrak.sealing import KeyRing
 from vmtrak.web.oidc import Provider
@@ -26,6 +27,7 @@ class State:
     rules: SessionRules
     keys: KeyRing
     vault: Vault
+    rdp: Rules
     prober: Prober
     today: Callable[[], date]
     secure_cookies: bool
