@@ -1,5 +1,6 @@
 """A browser before a running VMTrak with the sample inventory; its console stays empty."""
 
+import base64
 import shutil
 import threading
 import time
@@ -21,11 +22,15 @@ from vmtrak import demo, inventory, schema
 from vmtrak.access import SYSTEM
 from vmtrak.accounts import actors, sessions, users
 from vmtrak.db import Database
+from vmtrak.sealing import KeyRing
 from vmtrak.settings import load
 from vmtrak.web.guard import PANEL_COOKIE
+from vmtrak.web.state import State
 
 ZONE = "Europe/Amsterdam"
 FILE = "inventory.db"
+KEY = bytes(range(32))
+CREDENTIAL_KEYS = f"browser:{base64.b64encode(KEY).decode()}"
 START_SECONDS = 20
 
 PAGES = (
@@ -37,14 +42,21 @@ PAGES = (
     "/admin/hypervisor/list",
     "/admin/hypervisor/details/1",
     "/admin/hypervisor/edit/1",
+    "/admin/credential/list",
+    "/admin/credential/details/1",
+    "/admin/credential/create",
+    "/admin/credential/edit/1",
     "/admin/user/list",
     "/admin/user/details/1",
     "/admin/user/create",
+    "/admin/user/seen/1",
+    "/admin/notice/list",
     "/admin/token/list",
     "/admin/token/create",
     "/admin/audit/list",
     "/admin/audit/details/1",
     "/admin/trash/list",
+    "/admin/rdp-help",
     "/admin/vm/details/999999",
     "/admin/vm/list?sort=nothing",
 )
@@ -63,8 +75,12 @@ class Site:
     """A running VMTrak."""
 
     base_url: str
-    database: Database
+    state: State
     password: str
+
+    @property
+    def database(self) -> Database:
+        return self.state.database
 
     def session(self, person: str) -> str:
         """The value of a cookie with which the person is signed in."""
@@ -111,6 +127,7 @@ def running(folder: Path, password: str = "") -> Iterator[Site]:
             "VMTRAK_DATA_DIR": str(folder),
             "VMTRAK_BASE_URL": f"http://127.0.0.1:{port}",
             "VMTRAK_DATABASE_URL": f"sqlite:///{folder / FILE}",
+            "VMTRAK_CREDENTIAL_KEYS": CREDENTIAL_KEYS,
             "TZ": ZONE,
         },
         None,
@@ -122,7 +139,7 @@ def running(folder: Path, password: str = "") -> Iterator[Site]:
     thread.start()
     try:
         wait_until_started(server, thread)
-        yield Site(settings.base_url, app.state.vmtrak.database, password)
+        yield Site(settings.base_url, app.state.vmtrak, password)
     finally:
         server.should_exit = True
         thread.join()
@@ -141,7 +158,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A database file with the sample inventory, and everybody's password."""
     path = tmp_path_factory.mktemp("sample") / FILE
     with closing(Database(f"sqlite:///{path}")) as database:
-        return path, demo.fill(database, datetime.now(ZoneInfo(ZONE)).date())
+        today = datetime.now(ZoneInfo(ZONE)).date()
+        return path, demo.fill(database, today, KeyRing([("browser", KEY)]))
 
 
 @pytest.fixture(scope="module")

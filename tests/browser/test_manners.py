@@ -19,7 +19,7 @@ def test_no_page_says_a_word_to_the_console_or_asks_another_host(admin: Page) ->
     # The fixture listens; a breach of the content security policy would be said there as well.
     for path in PAGES:
         admin.goto(path)
-        admin.wait_for_function("!document.querySelector('[data-reach]:not([title])')")
+        expect(admin.locator("[data-reach]:not([title])")).to_have_count(0)
         expect(admin.get_by_role("heading", level=1)).to_have_count(1)
 
 

@@ -2,10 +2,14 @@
 
 from vmtrak.admin import base
 from vmtrak.admin.account import AccountPages
+from vmtrak.admin.connections import ConnectionPages
+from vmtrak.admin.credentials import CredentialView
 from vmtrak.admin.events import AuditView
 from vmtrak.admin.home import home
 from vmtrak.admin.hypervisors import HypervisorView
 from vmtrak.admin.microsoft import MicrosoftPages
+from vmtrak.admin.notices import NoticeView
+from vmtrak.admin.reports import ReportPages
 from vmtrak.admin.second_factor import SecondFactorPages
 from vmtrak.admin.sign_in import SignInPages
 from vmtrak.admin.tokens import TokenView
@@ -13,7 +17,16 @@ from vmtrak.admin.users import UserView
 from vmtrak.admin.vms import TrashView, VMView
 from vmtrak.web.state import State
 
-VIEWS: list[type[base.View]] = [VMView, HypervisorView, TrashView, TokenView, UserView, AuditView]
+VIEWS: list[type[base.View]] = [
+    VMView,
+    HypervisorView,
+    CredentialView,
+    TrashView,
+    TokenView,
+    UserView,
+    NoticeView,
+    AuditView,
+]
 
 
 class Panel(base.Panel):
@@ -25,3 +38,5 @@ class Panel(base.Panel):
         self.admin.router.routes[:0] = AccountPages(self).routes()
         self.admin.router.routes[:0] = MicrosoftPages(self).routes()
         self.admin.router.routes[:0] = SecondFactorPages(self).routes()
+        self.admin.router.routes[:0] = ConnectionPages(self).routes()
+        self.admin.router.routes[:0] = ReportPages(self).routes()

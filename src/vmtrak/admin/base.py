@@ -24,6 +24,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 
 import vmtrak
+from vmtrak import notices
 from vmtrak.access import Actor, Permission
 from vmtrak.accounts import actors
 from vmtrak.db import ReadSession, Work
@@ -36,6 +37,7 @@ from vmtrak.errors import (
     NotFound,
     Stale,
     StepUpRequired,
+    Unavailable,
 )
 from vmtrak.fields import Input, parse
 from vmtrak.web import inputs
@@ -65,6 +67,8 @@ DONE: Mapping[str, str] = {
     "password": "Your password is set.",
     "password-changed": "Your password is changed, and your other sessions have ended.",
     "factor-removed": "Your second factor is removed, and its recovery codes have ended.",
+    "rotation-marked": "Marked for rotation: whoever may see credentials finds them as due.",
+    "noticed": "Marked as read.",
     "proved": "That is you. Now go on with what you wanted to do.",
     "session-ended": "The session has ended.",
     "sessions-ended": "Your other sessions have ended.",
@@ -95,6 +99,8 @@ class Deny(AuthorizationBackend):
         return view is not None and actor_of(request).may(view.read)
 
 
+RETYPE = "Type it again: a password is never sent back into a page."
+
 PROVE = "Show at /admin/account/prove, in another tab, that it is you; then send this again."
 
 VIEWS: dict[str, type["View"]] = {}
@@ -102,7 +108,12 @@ VIEWS: dict[str, type["View"]] = {}
 
 @dataclass(slots=True)
 class Field:
-    """One field of a form, as `form.html` shows it."""
+    """One field of a form, as `form.html` shows it.
+
+    A `foreign` field holds what is not the person's own: password managers are to keep away, and
+    a password can be made up. The trail does not tell the values of a `sealed` one, so the form
+    itself carries what it `was`.
+    """
 
     name: str
     label: str
@@ -117,6 +128,10 @@ class Field:
     min: str | None = None
     max: str | None = None
     autocomplete: str | None = None
+    foreign: bool = False
+    readonly: bool = False
+    sealed: bool = False
+    was: Any = ""
     value: Any = ""
     errors: list[str] = field(default_factory=list)
 
@@ -183,6 +198,15 @@ class View(ModelView):
     def heading(self, values: Mapping[str, Any] | None) -> str:
         """The title of the form; None for a new row."""
         raise NotImplementedError
+
+    def template(self, actor: Actor, request: Request) -> Mapping[str, Any]:
+        """The values that a new row starts with: blank, or those of the row to duplicate."""
+        source = request.query_params.get("from")
+        return self.current(actor, inputs.number(source, "from")) if source else {}
+
+    def origin(self, request: Request) -> str | None:  # noqa: ARG002 - most have none
+        """The page that the form for a new row belongs to, if its address names one."""
+        return None
 
     def translated(self, data: dict[str, Any]) -> dict[str, Any]:
         """Form values in the names of the input, where the two differ."""
@@ -307,7 +331,7 @@ class Panel(Admin):
         if request.method in SAFE:
             if view.needs_proof and (proof := proof_first(actor, request.url.path)):
                 return proof
-            values = await self.state.database.reading(_template, view, actor, request)
+            values = await self.state.database.reading(view.template, actor, request)
             return await self._form(request, view, None, Typed(values))
         form = await posted(request)
         try:
@@ -318,7 +342,7 @@ class Panel(Admin):
         except (Invalid, Conflict, StepUpRequired) as error:
             return await self._form(request, view, None, _refused(form, error), error)
         page = await view.made(request, number)
-        return page or _after_saving(view, form, number, "created")
+        return page or _after_saving(view, form, number, "created", request)
 
     async def edit(self, request: Request) -> Response:
         view, actor = self._view(request), actor_of(request)
@@ -334,7 +358,7 @@ class Panel(Admin):
             data = await self.state.database.reading(view.translated, data)
             if new:
                 made = await view.insert_model(request, data)
-                return _after_saving(view, form, made, "created")
+                return _after_saving(view, form, made, "created", request)
             changed = await view.update_model(request, str(number), data)
         except Stale as error:
             typed = await self.state.database.reading(_overtaken, view, actor, number, form)
@@ -342,7 +366,7 @@ class Panel(Admin):
         except (Invalid, Conflict) as error:
             typed = _refused(form, error, _revision(form.get("revision")))
             return await self._form(request, view, number, typed, error)
-        return _after_saving(view, form, number, "saved" if changed else "unchanged")
+        return _after_saving(view, form, number, "saved" if changed else "unchanged", request)
 
     async def delete(self, request: Request) -> Response:
         view = self._view(request)
@@ -379,7 +403,9 @@ class Panel(Admin):
         heading = view.heading(None if new else typed.values)
         sections = view.sections(actor, new=new)
         form = {
-            "action": f"/admin/{view.kind}/" + ("create" if new else f"edit/{number}"),
+            "action": _create_address(view, request)
+            if new
+            else f"/admin/{view.kind}/edit/{number}",
             "kind": view.kind,
             "heading": heading,
             "sections": filled(sections, typed),
@@ -390,7 +416,8 @@ class Panel(Admin):
             "prove": new and view.needs_proof,
             "goes_on": view.patch_input is not None,
             "save_as_new": not new and view.new_input is not None and view.save_as,
-            "cancel_href": f"/admin/{view.kind}/" + ("list" if new else f"details/{number}"),
+            "cancel_href": view.origin(request)
+            or f"/admin/{view.kind}/" + ("list" if new else f"details/{number}"),
             "new": new,
         }
         status = status_of(error) if error else 200
@@ -406,7 +433,7 @@ class Panel(Admin):
         around = {
             "person": actor if actor.user_id else None,
             "provider": self.state.oidc.registration.name if self.state.oidc else None,
-            "menu": _menu(actor, request.url.path),
+            "menu": _menu(actor, request.url.path, await self._unread(actor)),
             "flash": notes,
             "version": vmtrak.__version__,
             "path": request.url.path,
@@ -417,6 +444,19 @@ class Panel(Admin):
         if notes:
             response.delete_cookie(FLASH_COOKIE, path="/admin")
         return response
+
+    async def _unread(self, actor: Actor) -> int:
+        """How many notices wait for the actor. A page that tells of trouble does without."""
+        if not actor.may(Permission.USERS):
+            return 0
+        try:
+            return await self.state.database.reading(self._count_unread, actor)
+        except Unavailable:
+            return 0
+
+    def _count_unread(self, actor: Actor) -> int:
+        with self.state.database.read() as session:
+            return notices.unread(session, actor)
 
     async def error_page(self, request: Request, error: Exception) -> Response:
         """An error as a page."""
@@ -451,23 +491,28 @@ HEADINGS: Mapping[int, str] = {
     503: "In a moment",
 }
 
+NOTICES = "Notices"
+
 _MENU = (
     ("Dashboard", "/admin/", "dashboard", Permission.VM_READ),
     ("VMs", "/admin/vm/list", "vm", Permission.VM_READ),
     ("Hypervisors", "/admin/hypervisor/list", "hypervisor", Permission.HYPERVISOR_READ),
+    ("Credentials", "/admin/credential/list", "lock", Permission.CREDENTIAL_READ),
     ("Trash", "/admin/trash/list", "trash", Permission.TRASH),
     ("API tokens", "/admin/token/list", "key", Permission.ACCOUNT),
     ("Users", "/admin/user/list", "user", Permission.USERS),
+    (NOTICES, "/admin/notice/list", "bell", Permission.USERS),
     ("Audit trail", "/admin/audit/list", "audit", Permission.AUDIT_READ),
 )
 
 
-def _menu(actor: Actor, path: str) -> list[dict[str, Any]]:
+def _menu(actor: Actor, path: str, unread: int) -> list[dict[str, Any]]:
     return [
         {
             "label": label,
             "href": href,
             "icon": icon,
+            "unread": unread if label == NOTICES else 0,
             "active": path == href
             or (href != "/admin/" and path.startswith(href.removesuffix("list"))),
         }
@@ -511,6 +556,9 @@ def filled(sections: list[tuple[str, list[Field]]], typed: Typed) -> list[dict[s
                 one.value = value in (True, "true", "on")
             elif one.type != "password":
                 one.value = "" if value is None else f"{value}"
+            elif value:
+                one.help = RETYPE
+            one.was = typed.values.get(f"was.{one.name}", one.value)
             one.errors = list(typed.errors.get(one.name, []))
     return [{"title": title, "hint": None, "fields": fields} for title, fields in sections]
 
@@ -543,14 +591,19 @@ def texts(form: FormData) -> dict[str, str]:
 def _plain(
     view: View, actor: Actor, form: Mapping[str, str], edited: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The form's values by field; an unticked box says no, a blank password says nothing."""
+    """The form's values by field; an unticked box says no, a blank password says nothing.
+
+    Nor does a box that is as it was: it must not undo what follows from another field.
+    """
     data: dict[str, Any] = {"revision": form.get("revision")}
     for _, fields in view.sections(actor, new=edited is None):
         for one in fields:
             if one.type == "choices":
                 data[one.name] = _ticked(one, form)
             elif one.type == "checkbox":
-                data[one.name] = one.name in form
+                ticked = one.name in form
+                if edited is None or ticked != edited[one.name]:
+                    data[one.name] = ticked
             elif one.name in form and not (one.type == "password" and not form[one.name]):
                 data[one.name] = form[one.name]
     return data
@@ -574,12 +627,6 @@ def _refused(form: Mapping[str, str], error: Exception, revision: int | None = N
     return Typed(form, fields, top, revision)
 
 
-def _template(view: View, actor: Actor, request: Request) -> Mapping[str, Any]:
-    """The values that a new row starts with: blank, or those of the row to duplicate."""
-    source = request.query_params.get("from")
-    return view.current(actor, inputs.number(source, "from")) if source else {}
-
-
 def _overtaken(view: View, actor: Actor, number: int, form: Mapping[str, str]) -> Typed:
     """Somebody else was faster: what they changed, beside what this person typed.
 
@@ -593,20 +640,33 @@ def _overtaken(view: View, actor: Actor, number: int, form: Mapping[str, str]) -
     if not events:
         raise NotFound
     fields = {one.name: one for _, group in view.sections(actor, new=False) for one in group}
-    typed: dict[str, Any] = dict(form)
-    changes = []
-    for name, (was, theirs) in _between(events).items():
-        if name in fields:
-            said, yours = _said(fields[name], form), None
-            if said == was:
-                typed[name] = row[name]
-            else:
-                yours = said or ""
-            changes.append(
-                {"label": fields[name].label, "was": was, "theirs": theirs, "yours": yours}
-            )
-    conflict = {"by": events[0]["username"], "at": events[0]["created_at"], "changes": changes}
+    changes = {
+        name: _compared(fields[name], form, row, *values)
+        for name, values in _between(events).items()
+        if name in fields
+    }
+    left = {name: row.get(name) for name, change in changes.items() if change["yours"] is None}
+    typed = {**form, **left, **{f"was.{name}": row.get(name) for name in changes}}
+    conflict = {
+        "by": events[0]["username"],
+        "at": events[0]["created_at"],
+        "changes": list(changes.values()),
+    }
     return Typed(typed, revision=row["revision"], conflict=conflict)
+
+
+def _compared(
+    one: Field, form: Mapping[str, str], row: Mapping[str, Any], was: str | None, theirs: str | None
+) -> dict[str, Any]:
+    """A field that somebody else changed; `yours` is None if this person left it alone."""
+    said = _said(one, form)
+    if one.type == "password":
+        theirs, yours = "another one", "another one" if said else None
+    else:
+        if one.sealed:
+            was, theirs = form.get(f"was.{one.name}", "").replace("\r\n", "\n"), row[one.name]
+        yours = None if said == (was or None) else said or ""
+    return {"label": one.label, "was": was, "theirs": theirs, "yours": yours}
 
 
 def _between(events: list[dict[str, Any]]) -> dict[str, tuple[str | None, str | None]]:
@@ -630,12 +690,21 @@ def _form_name(name: str) -> str:
     return "hypervisor" if name == "hypervisor_id" else name
 
 
-def _after_saving(view: View, form: Mapping[str, str], number: int, done: str) -> Response:
+def _after_saving(
+    view: View, form: Mapping[str, str], number: int, done: str, request: Request
+) -> Response:
     """Where the button that was pressed leads."""
-    place = {"continue": f"edit/{number}", "another": "create"}
-    return redirect(
-        f"/admin/{view.kind}/{place.get(form.get('save', ''), f'details/{number}')}", done
-    )
+    places = {
+        "continue": f"/admin/{view.kind}/edit/{number}",
+        "another": _create_address(view, request),
+    }
+    usual = view.origin(request) or f"/admin/{view.kind}/details/{number}"
+    return redirect(places.get(form.get("save", ""), usual), done)
+
+
+def _create_address(view: View, request: Request) -> str:
+    kept = request.query_params if view.origin(request) else {}
+    return address(f"/admin/{view.kind}/create", kept)
 
 
 def _static_addresses() -> Callable[[str], str]:

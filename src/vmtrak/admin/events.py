@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
-from vmtrak import audit
+from vmtrak import audit, credentials
 from vmtrak.access import Actor, Permission
 from vmtrak.admin.base import View
 from vmtrak.admin.tables import Filter, page_table
@@ -75,6 +75,10 @@ _WORDS: Mapping[str, str] = {
     "is_active": "Active",
     "notify_expiry": "Expiry notices",
     "must_change_password": "Must change password",
+    "account_type": "Type",
+    "rotation_marked": "Marked for rotation",
+    "version": "Password number",
+    "limit": "Reveals an hour",
     "second_factor_required": "Second factor required",
     "has_second_factor": "Has a second factor",
 }
@@ -90,6 +94,8 @@ KINDS: Mapping[str, str] = {
 
 _PAGES = {"vm": "vm", "hypervisor": "hypervisor", "user": "user", "token": "token"}
 _GONE = {"vm.delete", "vm.purge", "hypervisor.delete"}
+_UNSAID = {("credential", "vm_id")}
+"""Details that only repeat what the event says already."""
 
 
 def word(name: str) -> str:
@@ -97,15 +103,43 @@ def word(name: str) -> str:
     return _WORDS.get(name, name.replace("_", " ").capitalize())
 
 
-def told(session: Session, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Events with what a page shows of them: diffs as lists, numbers of hypervisors as names."""
+def told(
+    session: Session, rows: Iterable[dict[str, Any]], actor: Actor | None = None
+) -> list[dict[str, Any]]:
+    """Events with what a page shows of them: diffs as lists, numbers of hypervisors as names.
+
+    Which account on a VM it was stands in no event. An actor who may see credentials is told so,
+    and led to those that are still there.
+    """
     events = list(rows)
     numbers = {n for event in events for n in _hypervisor_numbers(event["detail"] or {})}
     found = session.execute(
         select(Hypervisor.id, Hypervisor.name).where(Hypervisor.id.in_(numbers))
     )
     names: dict[int, str] = {row.id: row.name for row in found}
-    return [_told(event, names) for event in events]
+    accounts = _accounts(session, events, actor)
+    return [_with_account(_told(event, names), accounts) for event in events]
+
+
+def _accounts(
+    session: Session, events: list[dict[str, Any]], actor: Actor | None
+) -> dict[int, str]:
+    """The user names of the credentials that the events tell of, by number."""
+    numbers = {e["entity_id"] for e in events if e["entity_type"] == "credential"} - {None}
+    if not numbers or actor is None or not actor.may(Permission.CREDENTIAL_READ):
+        return {}
+    return credentials.usernames(session, actor, numbers)
+
+
+def _with_account(event: dict[str, Any], accounts: Mapping[int, str]) -> dict[str, Any]:
+    number = event["entity_id"]
+    if event["entity_type"] != "credential" or number not in accounts:
+        return event
+    return {
+        **event,
+        "entity_name": f"{accounts[number]} on {event['entity_name']}",
+        "entity_href": f"/admin/credential/details/{number}",
+    }
 
 
 def _hypervisor_numbers(detail: Mapping[str, Any]) -> list[int]:
@@ -120,7 +154,7 @@ def _told(event: dict[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
         if isinstance(value, dict) and value.keys() == {"from", "to"}:
             before, after = (_said(name, value[side], names) for side in ("from", "to"))
             changes.append({"name": name, "label": word(name), "from": before, "to": after})
-        elif value is not None:
+        elif value is not None and (event["entity_type"], name) not in _UNSAID:
             facts.append({"label": word(name), "value": _said(name, value, names)})
     kind, number = event["entity_type"], event["entity_id"]
     linked = kind in _PAGES and number and event["action"] not in _GONE
@@ -142,6 +176,8 @@ def _said(name: str, value: Any, names: Mapping[int, str]) -> str | None:  # noq
         return names.get(value, f"no. {value}")
     if isinstance(value, list):
         return ", ".join(str(each) for each in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {each}" for key, each in value.items())
     return str(value)
 
 
@@ -156,7 +192,7 @@ class AuditView(View, model=AuditEvent):
         query = inputs.query(request, AuditQuery, blanks=False)
         with self.state.database.read() as session:
             page = audit.page(session, actor, query)
-            rows = told(session, page.rows)
+            rows = told(session, page.rows, actor)
         filters = [
             Filter("username", "Who", "text"),
             Filter("action", "What", "select", [(a.value, f"{a.value}") for a in Action]),
@@ -174,5 +210,5 @@ class AuditView(View, model=AuditEvent):
 
     def details_of(self, actor: Actor, number: int) -> dict[str, Any]:
         with self.state.database.read() as session:
-            event = told(session, [audit.get(session, actor, number)])[0]
+            event = told(session, [audit.get(session, actor, number)], actor)[0]
         return {"title": f"Event {number}", "event": event}

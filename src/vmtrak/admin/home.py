@@ -6,12 +6,13 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from vmtrak import audit
+from vmtrak import audit, credentials, notices
 from vmtrak.access import Actor, Permission
 from vmtrak.admin.base import address
 from vmtrak.admin.events import told
 from vmtrak.admin.vms import titled, with_expiry
 from vmtrak.audit import AuditQuery
+from vmtrak.credentials import Rules
 from vmtrak.inventory import Environment, PowerState, Status, statistics
 from vmtrak.web.state import State
 
@@ -26,7 +27,10 @@ def home(state: State, actor: Actor) -> dict[str, Any]:
         latest = _latest(session, actor)
         stats = {
             "total": sum(by_status.values()),
-            "tiles": _tiles(session, actor, today),
+            "tiles": [
+                *_tiles(session, actor, today),
+                *_passwords(session, actor, state.vault.rules),
+            ],
             "charts": _charts(session, actor, by_status),
             "months": _months(session, actor, today),
             "expiring": [
@@ -35,7 +39,25 @@ def home(state: State, actor: Actor) -> dict[str, Any]:
             "latest": latest,
             "may_see_latest": actor.may(Permission.AUDIT_READ),
         }
-    return {"stats": stats}
+        waiting = _notices(session, actor)
+    return {"stats": stats, "notices": waiting}
+
+
+def _notices(session: Session, actor: Actor) -> dict[str, Any] | None:
+    """What no administrator has read; None if there is nothing, and for everybody else."""
+    if not actor.may(Permission.USERS):
+        return None
+    newest = notices.newest(session, actor)
+    return newest and {"newest": newest, "unread": notices.unread(session, actor)}
+
+
+def _passwords(session: Session, actor: Actor, rules: Rules) -> list[dict[str, Any]]:
+    if not actor.may(Permission.CREDENTIAL_READ):
+        return []
+    due = credentials.due(session, actor, rules)
+    href = address("/admin/credential/list", {"rotation_due": "true"})
+    tone = "warn" if due else "plain"
+    return [{"label": "Passwords due for rotation", "value": due, "href": href, "tone": tone}]
 
 
 def _latest(session: Session, actor: Actor) -> list[dict[str, Any]]:
@@ -43,7 +65,7 @@ def _latest(session: Session, actor: Actor) -> list[dict[str, Any]]:
         return []
     rows = audit.page(session, actor, AuditQuery(limit=100)).rows
     # Sign-ins are in the trail, but they change nothing.
-    return told(session, [row for row in rows if row["entity_type"] != "auth"][:10])
+    return told(session, [row for row in rows if row["entity_type"] != "auth"][:10], actor)
 
 
 def _tiles(session: Session, actor: Actor, today: date) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from vmtrak.admin.account import METHODS
 from vmtrak.admin.base import Field, View, redirect
 from vmtrak.admin.events import told
 from vmtrak.admin.hypervisors import every
+from vmtrak.admin.reports import known
 from vmtrak.admin.tables import Column, page_table
 from vmtrak.admin.vms import SUGGEST, options
 from vmtrak.db import Work, iso, now
@@ -69,6 +70,7 @@ class UserView(View, model=User):
             alive = sessions.of(session, actor, number)
             working = TokenQuery(user_id=number, state=TokenState.WORKING)
             tokens = api_tokens.every(session, actor, working)
+            passwords = known(session, actor, number)
         return {
             "title": row["username"],
             "user": row,
@@ -76,6 +78,8 @@ class UserView(View, model=User):
             "sessions": [{**one, "method_label": METHODS[one["method"]]} for one in alive],
             "tokens": tokens,
             "tokens_href": f"/admin/token/list?user_id={number}",
+            "known": passwords,
+            "seen_href": f"/admin/user/seen/{number}",
             "edit_href": f"/admin/user/edit/{number}",
             "is_self": number == actor.user_id,
         }

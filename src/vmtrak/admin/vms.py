@@ -10,7 +10,9 @@ from starlette.responses import JSONResponse, Response
 
 from vmtrak import audit, credentials, inventory
 from vmtrak.access import Actor, Permission
+from vmtrak.admin import connections
 from vmtrak.admin.base import Field, View, redirect
+from vmtrak.admin.credentials import card, counts
 from vmtrak.admin.events import told
 from vmtrak.admin.tables import Column, Filter, Sorting, page_table
 from vmtrak.db import Work
@@ -125,7 +127,11 @@ class VMView(View, model=VM):
         table = page_table(
             request, "vm", "Virtual machines", page, _FILTERS, _COLUMNS, sorting, create
         )
-        return {**table, "rows": [with_expiry(row, today) for row in page.rows]}
+        held = counts(self.state, actor, [row["id"] for row in page.rows]) if may else {}
+        rows = [
+            {**with_expiry(row, today), "accounts": held.get(row["id"], 0)} for row in page.rows
+        ]
+        return {**table, "rows": rows}
 
     def _resolved(self, actor: Actor, asked: PanelQuery) -> tuple[VMQuery, str | None]:
         """The query with the hypervisor's number for its name, and the name for its number."""
@@ -161,6 +167,8 @@ class VMView(View, model=VM):
             "may_edit": actor.may(Permission.VM_WRITE),
             "edit_href": f"/admin/vm/edit/{number}",
             "duplicate_href": f"/admin/vm/create?from={number}",
+            "credentials": card(self.state, actor, row),
+            "connect": connections.card(self.state, actor, number),
         }
 
     def _row(self, actor: Actor, number: int) -> dict[str, Any]:
@@ -177,8 +185,8 @@ class VMView(View, model=VM):
         return f"Edit {values.get('vm_name') or 'VM'}" if values else "Add a VM"
 
     def sections(self, actor: Actor, *, new: bool) -> list[tuple[str, list[Field]]]:
-        del actor, new
-        return _sections()
+        del new
+        return _sections(accounts=actor.may(Permission.CREDENTIAL_READ))
 
     def translated(self, data: dict[str, Any]) -> dict[str, Any]:
         """The hypervisor by its number; for a name that none has, a number that none has."""
@@ -218,7 +226,14 @@ class VMView(View, model=VM):
         with self.state.database.read() as session:
             if asked.field == "hypervisor":
                 return inventory.hypervisors.suggested(session, actor, term)
+            if asked.field == "vm":
+                return self._named(actor, term)
             return statistics.suggestions(session, actor, asked.field or "", term)[:20]
+
+    def _named(self, actor: Actor, term: str) -> list[str]:
+        query = VMQuery(search=term or None, limit=20)
+        page = inventory.page(self.state.database, actor, query, self.state.today())
+        return [row["vm_name"] for row in page.rows]
 
     @expose("/reachability")
     async def reachability(self, request: Request) -> Response:
@@ -232,7 +247,7 @@ class VMView(View, model=VM):
             return inventory.targets(session, actor, numbers)
 
 
-def _sections() -> list[tuple[str, list[Field]]]:
+def _sections(*, accounts: bool) -> list[tuple[str, list[Field]]]:
     return [
         (
             "Identity",
@@ -297,7 +312,13 @@ def _sections() -> list[tuple[str, list[Field]]]:
             "State",
             [
                 Field("environment", "Environment", "select", options=options(Environment)),
-                Field("status", "Status", "select", options=options(Status, blank=False)),
+                Field(
+                    "status",
+                    "Status",
+                    "select",
+                    options=options(Status, blank=False),
+                    help=_RETIRED if accounts else None,
+                ),
                 Field("power_state", "Power", "select", options=_power_states()),
             ],
         ),
@@ -326,6 +347,11 @@ def _sections() -> list[tuple[str, list[Field]]]:
     ]
 
 
+_RETIRED = (
+    "Decommissioned: its credentials stay sealed with it and can be revealed, until it is destroyed"
+)
+
+
 def _power_states() -> list[dict[str, str]]:
     first = [{"value": "unknown", "label": "Unknown"}]
     return first + [one for one in options(PowerState, blank=False) if one["value"] != "unknown"]
@@ -341,7 +367,10 @@ class TrashView(View, model=VM):
         query = inputs.query(request, inventory.TrashQuery, blanks=False)
         with self.state.database.read() as session:
             page = inventory.trash_page(session, actor, query)
-        return page_table(request, "trash", "Trash", page)
+        held = counts(self.state, actor, [row["id"] for row in page.rows])
+        table = page_table(request, "trash", "Trash", page)
+        rows = [{**row, "accounts": held.get(row["id"], 0)} for row in page.rows]
+        return {**table, "rows": rows}
 
     def details_of(self, actor: Actor, number: int) -> dict[str, Any]:  # noqa: ARG002 - there is none
         raise NotFound

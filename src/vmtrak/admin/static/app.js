@@ -208,7 +208,15 @@ const finder = () => {
   });
 };
 
-// Rows chosen for one action.
+// Rows chosen for one action, whose question says what becomes of the chosen VMs' credentials.
+
+const accountsOf = (boxes) => {
+  const count = boxes.reduce((sum, box) => sum + Number(box.dataset.accounts ?? 0), 0);
+  if (count === 1) {
+    return " Their one credential stays sealed with its VM and comes back with it.";
+  }
+  return count ? ` Their ${count} credentials stay sealed with them and come back with them.` : "";
+};
 
 const bulk = () => {
   const form = find("[data-bulk]");
@@ -217,8 +225,10 @@ const bulk = () => {
   }
   const boxes = all("input[name=pk]").filter((box) => box.form === form);
   const head = find("[data-pick-all]");
+  const question = form.dataset.confirm;
   const show = () => {
     const chosen = boxes.filter((box) => box.checked).length;
+    form.dataset.confirm = question + accountsOf(boxes.filter((box) => box.checked));
     form.classList.toggle("some", chosen > 0);
     find("[data-bulk-count]", form).textContent = chosen === 1 ? "1 VM chosen" : `${chosen} VMs chosen`;
     head.checked = chosen > 0 && chosen === boxes.length;
@@ -664,6 +674,7 @@ const confirmations = () => {
 // Copy. Over plain HTTP the clipboard interface is missing and a chosen text field must do.
 
 const copyText = async (text) => {
+  forgetClipboard();
   if (navigator.clipboard) {
     await navigator.clipboard.writeText(text);
     return;
@@ -746,16 +757,325 @@ const once = () => {
   }
 };
 
+// Browsers keep what stands in text fields, to bring it back with the page, but for those that say
+// autocomplete="off": so a password says that for as long as it is text.
+
 const unmasking = (within = document) => {
   for (const button of all("[data-unmask]", within)) {
-    button.addEventListener("click", () => {
-      const input = document.getElementById(button.dataset.unmask);
-      const shown = input.type === "password";
+    const input = find(`#${button.dataset.unmask}`, within);
+    const usual = input.autocomplete;
+    const turn = (shown) => {
+      input.autocomplete = shown ? "off" : usual;
       input.type = shown ? "text" : "password";
       button.textContent = shown ? "Hide" : "Show";
       button.setAttribute("aria-pressed", String(shown));
+    };
+    button.addEventListener("click", () => turn(input.type === "password"));
+    window.addEventListener("pagehide", () => turn(false));
+  }
+};
+
+// Making up a password: 20 of these 65 characters are 120 bits. Without l, I, 1, O and 0, which are
+// mistaken for each other, and without what shells and quotes take for their own.
+
+const CHARACTERS = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789-_.+:=@,";
+const KINDS = [/[a-z]/, /[A-Z]/, /[0-9]/, /[^a-zA-Z0-9]/];
+
+// A byte above the last whole multiple would favour the first characters: it is thrown away.
+const oneOf = (characters) => {
+  const bound = 256 - (256 % characters.length);
+  let byte = bound;
+  while (byte >= bound) {
+    [byte] = crypto.getRandomValues(new Uint8Array(1));
+  }
+  return characters[byte % characters.length];
+};
+
+const newPassword = () => {
+  let password = "";
+  while (!KINDS.every((kind) => kind.test(password))) {
+    password = Array.from({ length: 20 }, () => oneOf(CHARACTERS)).join("");
+  }
+  return password;
+};
+
+const generating = () => {
+  for (const button of all("[data-generate]")) {
+    const input = document.getElementById(button.dataset.generate);
+    button.addEventListener("click", () => {
+      input.value = newPassword();
+      input.dispatchEvent(new Event("input", { bubbles: true }));
+      if (input.type === "password") {
+        find(`[data-unmask=${input.id}]`).click();
+      }
+      announce("A password of 20 characters stands in the field");
+    });
+    window.addEventListener("pagehide", () => {
+      input.value = "";
     });
   }
+};
+
+// Passwords of accounts on VMs. They are in no page: each is asked for, shown or copied, and gone
+// after a while, or as soon as nobody looks at the page any more. One is shown at a time.
+
+const SHOWN_SECONDS = 30;
+const away = "VMTrak does not answer. Try again in a moment.";
+
+let hideShown = null;
+let forgetClipboard = () => {};
+
+const countDown = (seconds, tell, done) => {
+  const end = Date.now() + seconds * 1000;
+  const timer = setInterval(() => {
+    const left = Math.ceil((end - Date.now()) / 1000);
+    if (left > 0) {
+      tell(left);
+    } else {
+      clearInterval(timer);
+      done();
+    }
+  }, 250);
+  tell(seconds);
+  return () => clearInterval(timer);
+};
+
+const timeBar = (words) => {
+  const bar = make("progress", { max: SHOWN_SECONDS });
+  const text = make("span");
+  bar.setAttribute("aria-hidden", "true");
+  const tell = (left) => {
+    bar.value = left;
+    text.textContent = words(left);
+  };
+  return { parts: [bar, text], tell };
+};
+
+// Letters, digits and signs in colours of their own, blanks visible.
+const inKinds = (password) =>
+  (password.match(/\p{L}+|\p{N}+|\s+|[^\p{L}\p{N}\s]+/gu) ?? []).map((run) => {
+    const kind = [[/\p{L}/u, "letters"], [/\p{N}/u, "digits"], [/\s/, "blanks"]].find(([one]) => one.test(run));
+    return make("span", { className: kind ? kind[1] : "signs" }, run);
+  });
+
+const whyNot = ({ status, headers }, { detail = "" }) => {
+  const again = new Date(Date.now() + 1000 * Number(headers.get("Retry-After")));
+  const words = {
+    401: "Nothing was revealed: you are not signed in any more.",
+    404: "It is no longer there: the account, this password or its VM is gone. Load the page again.",
+    429: `${detail} The next is possible at ${clock(again)}.`,
+    503: detail || away,
+  };
+  const steps = { ...unfinished, step_up_required: "Nothing was revealed: that needs a fresh proof that it is you." };
+  return words[status] ?? steps[detail] ?? (detail || away);
+};
+
+// Safari lets a page copy only in the very moment of the click: it gets a promise of the text.
+const toClipboard = (text) => {
+  if (!window.ClipboardItem) {
+    return text.then((known) => navigator.clipboard.writeText(known));
+  }
+  const plain = text.then((known) => new Blob([known], { type: "text/plain" }));
+  plain.catch(() => {});
+  return navigator.clipboard.write([new ClipboardItem({ "text/plain": plain })]);
+};
+
+class ReasonWanted extends Error {}
+
+const reveals = (holder) => {
+  const reason = find("[data-reason]", holder);
+
+  const wantReason = (words) => {
+    find("#reveal-reason-why").textContent = words;
+    reason.setAttribute("aria-invalid", "true");
+    reason.focus();
+  };
+
+  const askPassword = async (address) => {
+    if (reason.required && !reason.value.trim()) {
+      throw new ReasonWanted("Say why first");
+    }
+    const body = new URLSearchParams({ reason: reason.value });
+    const answer = await askServer(address, { method: "POST", body }).catch(() => null);
+    const told = await answer?.json().catch(() => null);
+    if (!told) {
+      throw new Error(away);
+    }
+    if (told.details?.reason) {
+      throw new ReasonWanted(`The reason ${told.details.reason.join(", ")}`);
+    }
+    if (!answer.ok) {
+      throw new Error(whyNot(answer, told));
+    }
+    return told.password;
+  };
+
+  reason?.addEventListener("input", () => {
+    find("#reveal-reason-why").textContent = "";
+    reason.removeAttribute("aria-invalid");
+  });
+  if (reason) {
+    all("[data-reveal]", holder).forEach((line) => revealing(line, askPassword, wantReason));
+  }
+};
+
+const revealing = (line, askPassword, wantReason) => {
+  const { name, reveal } = line.dataset;
+  const mask = find("[data-mask]", line);
+  const button = find("[data-show]", line);
+  const said = find("[data-said]", line);
+  const copied = find("[data-copied]", line);
+  const problem = find("[data-problem]", line);
+  let busy = false;
+
+  const say = (place, ...parts) => {
+    place.replaceChildren(...parts);
+    place.hidden = parts.length === 0;
+  };
+
+  const complain = (error) => {
+    if (error instanceof ReasonWanted) {
+      wantReason(error.message);
+      return;
+    }
+    find("p", problem).textContent = error.message;
+    problem.hidden = false;
+  };
+
+  const show = (password) => {
+    if (document.hidden) {
+      throw new Error("It was revealed, but not shown: nobody was looking at this page.");
+    }
+    hideShown?.();
+    const shown = make("code", { className: "password", tabIndex: 0 });
+    const bar = timeBar((left) => `Hides in ${left} s`);
+    shown.append(...inKinds(password));
+    shown.setAttribute("role", "group");
+    shown.setAttribute("aria-label", name);
+    mask.replaceWith(shown);
+    find("[data-word]", button).textContent = "Hide";
+    say(said, ...bar.parts);
+    hideShown = () => {
+      const focused = shown.contains(document.activeElement);
+      stop();
+      hideShown = null;
+      shown.replaceWith(mask);
+      shown.replaceChildren();
+      find("[data-word]", button).textContent = "Reveal";
+      say(said);
+      announce(`Hidden again: ${name}`);
+      if (focused) {
+        button.focus();
+      }
+    };
+    const stop = countDown(SHOWN_SECONDS, bar.tell, () => hideShown());
+    announce(`Shown for ${SHOWN_SECONDS} seconds: ${name}`);
+    return shown;
+  };
+
+  // In place of the clipboard: whoever wants to copy does so with the keyboard.
+  const showChosen = (password, why) => {
+    const shown = show(password);
+    shown.focus();
+    getSelection().selectAllChildren(shown);
+    said.append(make("span", {}, why));
+    announce(why);
+  };
+
+  const emptyClipboard = async () => {
+    await navigator.clipboard.writeText("");
+    say(copied, "The clipboard is cleared.");
+    announce("The clipboard is cleared");
+  };
+
+  const offerToClear = () => {
+    const clear = make("button", { type: "button", className: "button small" }, "Clear it");
+    const why = "The clipboard may still hold the password: a page can clear it only while it is in front.";
+    clear.addEventListener("click", () => {
+      button.focus();
+      emptyClipboard().catch(() => say(copied, "This browser does not let VMTrak clear the clipboard. Copy something else."));
+    });
+    say(copied, make("span", {}, why), clear);
+    announce(why);
+  };
+
+  const clearLater = () => {
+    const bar = timeBar((left) => `Copied, not shown. The clipboard is cleared in ${left} s if this page stays open and in front.`);
+    const stop = countDown(SHOWN_SECONDS, bar.tell, async () => {
+      forgetClipboard = () => {};
+      if (document.hasFocus()) {
+        await emptyClipboard().catch(offerToClear);
+      } else {
+        offerToClear();
+      }
+    });
+    forgetClipboard = () => {
+      forgetClipboard = () => {};
+      stop();
+      say(copied);
+    };
+    say(copied, ...bar.parts);
+    announce(`Copied, not shown: ${name}`);
+  };
+
+  const take = async () => {
+    const asked = askPassword(reveal);
+    if (!navigator.clipboard) {
+      showChosen(await asked, "Over plain HTTP a page may not copy. It is selected: press Ctrl+C or ⌘C.");
+      return;
+    }
+    try {
+      await toClipboard(asked);
+    } catch {
+      showChosen(await asked, "The browser did not let VMTrak copy. It is selected: press Ctrl+C or ⌘C.");
+      return;
+    }
+    forgetClipboard();
+    clearLater();
+  };
+
+  const look = async () => {
+    show(await askPassword(reveal));
+  };
+
+  const alone = async (step) => {
+    if (busy) {
+      return;
+    }
+    busy = true;
+    hideShown?.();
+    problem.hidden = true;
+    line.setAttribute("aria-busy", "true");
+    try {
+      await step();
+    } catch (error) {
+      complain(error);
+    }
+    line.removeAttribute("aria-busy");
+    busy = false;
+  };
+
+  button.addEventListener("click", () => {
+    if (line.contains(find(".password"))) {
+      hideShown();
+    } else {
+      alone(look);
+    }
+  });
+  find("[data-take]", line).addEventListener("click", () => alone(take));
+};
+
+const revealed = () => {
+  all("[data-reveals]").forEach(reveals);
+  const hide = () => hideShown?.();
+  window.addEventListener("pagehide", hide);
+  document.addEventListener("visibilitychange", () => document.hidden && hide());
+  document.addEventListener("copy", () => forgetClipboard());
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !find("dialog[open]")) {
+      hide();
+    }
+  });
 };
 
 // One-time links carry their token behind the "#", which no server and no log sees. It moves into
@@ -800,6 +1120,8 @@ all("[data-guard]").forEach(guard);
 sendOnce();
 once();
 unmasking();
+generating();
+revealed();
 token();
 find("[data-focus]")?.focus();
 reachability();
