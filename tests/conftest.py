@@ -15,7 +15,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from tests import services
+from tests import canaries, services
 from vmtrak import app as application
 from vmtrak import db, schema
 from vmtrak.access import SYSTEM, Actor, Role
@@ -28,6 +28,10 @@ from vmtrak.web.guard import PANEL_COOKIE
 BASE_URL = "http://127.0.0.1:3000"
 PASSWORD = "correct horse battery staple"
 SECRET_KEY = "0123456789abcdefghijklmnopqrstuv"
+
+CANARY = canaries.CANARY
+"""Begin the passwords of credentials with it. No answer but a reveal's and no event of a log may
+hold it, in any test: tests/canaries.py looks, also for passwords that begin with something else."""
 
 PEOPLE = {
     "admin": {"username": "ada", "email": "ada@vmtrak.example", "role": Role.ADMIN},
@@ -50,6 +54,13 @@ PEOPLE = {
 Later = Callable[[float], None]
 
 loopback_only = pytest.fixture(autouse=True, scope="session")(services.loopback_only)
+no_password_comes_out = pytest.fixture(autouse=True)(canaries.watch)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def watching() -> Iterator[None]:
+    with canaries.watching():
+        yield
 
 
 @dataclass
