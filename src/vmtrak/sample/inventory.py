@@ -1,4 +1,4 @@
-"""The sample inventory of `vmtrak demo`: Harbourline, a logistics company that does not exist."""
+"""Its machines and people: hosts, VMs, users, and what has changed since they were entered."""
 
 import random
 from collections import defaultdict
