@@ -32,13 +32,17 @@ VARYING = {
     "created_at",
     "deleted_at",
     "expires_at",
+    "first_at",
     "hint",
+    "last_at",
     "last_seen_at",
     "next",
+    "password_changed_at",
     "proved_at",
     "recovery_codes",
     "request_id",
     "secret",
+    "set_at",
     "token",
     "updated_at",
     "uptime",
@@ -175,8 +179,7 @@ def test_a_difference_would_be_noticed() -> None:
 def who(endpoint: Endpoint) -> str:
     if endpoint.open:
         return "anyone"
-    wanted = endpoint.permission
-    may = [role.value for role in Role if wanted is None or wanted in ROLES[role]]
+    may = [role.value for role in Role if endpoint.needs <= ROLES[role]]
     return "every role" if len(may) == len(Role) else ", ".join(may)
 
 
