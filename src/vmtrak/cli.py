@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
@@ -29,7 +29,7 @@ from vmtrak.accounts import NewToken, NewUser, User, api_tokens, links, second_f
 from vmtrak.db import Database, Work
 from vmtrak.errors import NotFound, VmtrakError
 from vmtrak.fields import parse
-from vmtrak.keys import Rekeying, RingError
+from vmtrak.keys import GivingUp, Rekeying, RingError, Use
 from vmtrak.schema import SchemaError
 from vmtrak.sealing import KeyRing
 from vmtrak.settings import Settings, SettingsError
@@ -257,9 +257,27 @@ def migrate() -> None:
 
 
 @main.command()
+@click.option(
+    "--give-up",
+    "lost",
+    multiple=True,
+    metavar="KEY_ID",
+    help="Instead, destroy what this key sealed, which is lost; can be given more than once.",
+)
+@click.option("--yes", is_flag=True, help="Give up without asking.")
 @_explained
-def rekey() -> None:
+def rekey(lost: tuple[str, ...], *, yes: bool) -> None:
     """Seal all passwords and second factors with the key ring's first key, beside a live server."""
+    if lost:
+        _give_up(lost, yes=yes)
+    elif yes:
+        message = "--yes goes with --give-up."
+        raise click.UsageError(message)
+    else:
+        _rekey()
+
+
+def _rekey() -> None:
     stop = _told_to_stop()
     loaded = _load()
     logs.configure(loaded.log_dir, level="WARNING")
@@ -267,7 +285,7 @@ def rekey() -> None:
         schema.migrate(database)
         ring = _ring(loaded, database)
         run = Rekeying(database, ring)
-        done = _rekeyed(run, stop)
+        done = _worked_off(run, stop, "Sealing anew")
         finished = _tell_standing(loaded, database, ring)
     if stop.is_set() and not finished:
         _fail(f"interrupted after {done:,} of {run.rows:,} rows; run it again for the rest")
@@ -277,11 +295,11 @@ def rekey() -> None:
         _fail("others hold some rows, or go on sealing with an earlier key; run it again")
 
 
-def _rekeyed(run: Rekeying, stop: threading.Event) -> int:
+def _worked_off(run: Rekeying | GivingUp, stop: threading.Event, label: str) -> int:
     """Do batches to the end or until a signal; how many rows that were."""
     done, terminal = 0, sys.stderr.isatty()
     with click.progressbar(
-        length=run.rows, label="Sealing anew", file=sys.stderr, hidden=not terminal
+        length=run.rows, label=label, file=sys.stderr, hidden=not terminal
     ) as bar:
         for rows in run.batches():
             done += rows
@@ -300,6 +318,50 @@ def _tell_standing(loaded: Settings, database: Database, ring: KeyRing) -> bool:
     for words in unfit:  # another process came with another ring meanwhile
         click.echo(f"{loaded.ring_name} {words}")
     return not unfit and all(well for well, _ in standing)
+
+
+def _give_up(lost: Iterable[str], *, yes: bool) -> None:
+    """Destroy what the lost keys sealed. It takes no key, so it works without any ring."""
+    loaded = _load()
+    logs.configure(loaded.log_dir, level="WARNING")
+    with _database(loaded) as database:
+        schema.migrate(database)
+        held = [key_id for key_id, _ in loaded.sealing_keys()] if loaded.has_ring else []
+        sealed = _sealed_with(database, held, lost)
+        _ask(sealed, yes=yes)
+        stop = _told_to_stop()  # from here on: who is asked may end it with Ctrl-C
+        run = GivingUp(database, sealed)
+        done = _worked_off(run, stop, "Destroying")
+    if done < run.rows and stop.is_set():
+        _fail(f"interrupted after {done:,} of {run.rows:,} rows; run it again for the rest")
+    for key_id, use in sealed.items():
+        click.echo(f"{key_id} is given up: {use} destroyed")
+
+
+def _sealed_with(database: Database, held: Iterable[str], lost: Iterable[str]) -> dict[str, Use]:
+    """What each of the lost keys seals; refuses those that are in the ring or seal nothing."""
+    with database.read() as session:
+        used = keys.in_use(session)
+    for key_id in lost:
+        if key_id in held:
+            message = f"The key {key_id!r} is in the key ring; run vmtrak rekey without --give-up."
+            raise click.UsageError(message)
+        if key_id not in used:
+            message = f"The key {key_id!r} seals nothing; there is nothing to give up."
+            raise click.UsageError(message)
+    return {key_id: used[key_id] for key_id in lost}
+
+
+def _ask(sealed: Mapping[str, Use], *, yes: bool) -> None:
+    if yes:
+        return
+    much = ", and ".join(f"{use} that the key {key_id!r} sealed" for key_id, use in sealed.items())
+    question = f"Destroy {much}? They cannot be read again."
+    if not sys.stdin.isatty():
+        message = f"{question} Without a terminal, --yes says so."
+        raise click.UsageError(message)
+    if not click.confirm(question, err=True):
+        _fail("nothing was destroyed")
 
 
 @main.command(name="demo")

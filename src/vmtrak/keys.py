@@ -8,10 +8,10 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import String, bindparam, func, select, text, update
+from sqlalchemy import String, bindparam, delete, func, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
-from vmtrak import audit
+from vmtrak import audit, credentials
 from vmtrak.access import SYSTEM
 from vmtrak.accounts import SecondFactor, second_factor
 from vmtrak.audit import Action
@@ -113,9 +113,14 @@ def lacking(used: Mapping[str, Use], ids: Sequence[str]) -> str | None:
     lost = [f"{key_id!r}, which still seals {used[key_id]}" for key_id in used.keys() - {*ids}]
     if not lost:
         return None
-    keys, them = ("the key", "it") if len(lost) == 1 else ("the keys", "them")
+    one = len(lost) == 1
+    keys, them, they = ("the key", "it", "it seals") if one else ("the keys", "them", "they seal")
     listed = "; ".join(sorted(lost))
-    return f"lacks {keys} {listed}; put {them} back, run vmtrak rekey, then leave {them} out"
+    last = " ".join(f"--give-up {key_id}" for key_id in sorted(used.keys() - {*ids}))
+    return (
+        f"lacks {keys} {listed}; put {them} back, run vmtrak rekey, then leave {them} out; "
+        f"as the last resort, vmtrak rekey {last} destroys what {they}"
+    )
 
 
 def _refuse_unfit(session: Session, ring: KeyRing) -> None:
@@ -309,6 +314,47 @@ def _record(work: Work, ring: KeyRing, before: Mapping[str, Use]) -> None:
     rows = {key_id: sum(use) for key_id, use in before.items() if key_id != first}
     detail = {"to": first, "rows": rows}
     audit.record(work, Action.CREDENTIAL_REKEY, entity_type="credential", detail=detail)
+
+
+class GivingUp:
+    """One run that destroys what these keys have sealed, which are lost for good.
+
+    Each batch is a unit of work of its own, so a run may end anywhere, and another does the rest.
+    """
+
+    def __init__(self, database: Database, lost: Mapping[str, Use]) -> None:
+        self._database, self._lost = database, lost
+        self._recorded: set[str] = set()
+        self.rows = sum(map(sum, lost.values()))
+
+    def batches(self) -> Iterator[int]:
+        """Do the next batch; how many rows that were."""
+        for key_id in self._lost:
+            while self._seals(key_id):
+                yield self._batch(key_id)
+                time.sleep(PAUSE)
+
+    def _seals(self, key_id: str) -> bool:
+        with self._database.read() as session:
+            return key_id in in_use(session)
+
+    def _batch(self, key_id: str) -> int:
+        with self._database.work(SYSTEM) as work:
+            if key_id not in self._recorded:
+                _record_loss(work, key_id)
+            done = second_factor.forget(work, key_id, BATCH)
+            done += credentials.forget(work, key_id, BATCH)
+            if key_id not in in_use(work.session):
+                work.session.execute(delete(SealingKey).where(SealingKey.key_id == key_id))
+        self._recorded.add(key_id)
+        return done
+
+
+def _record_loss(work: Work, key_id: str) -> None:
+    """In the first batch's commit, as with a run that seals anew."""
+    use = in_use(work.session).get(key_id, Use())
+    detail = {"key": key_id, "passwords": use.passwords, "second_factors": use.factors}
+    audit.record(work, Action.KEY_GIVEN_UP, entity_type="credential", detail=detail)
 
 
 def standing(session: Session, ring: KeyRing) -> list[tuple[bool, str]]:

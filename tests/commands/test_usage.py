@@ -61,6 +61,7 @@ def test_it_tells_its_version() -> None:
         "migrate --fast",
         "rekey k2",
         "rekey --force",
+        "rekey --yes",
         "demo --port -1",
         "user",
         "user add",

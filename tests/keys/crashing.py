@@ -42,11 +42,11 @@ def rekey(url: str, folder: Path, kill_at: int) -> None:
         "VMTRAK_LOG_DIR": str(folder / "logs"),
     }
     keys.BATCH, keys.PAUSE = 8, 0
-    countdown, real = Countdown(0), cli._rekeyed
+    countdown, real = Countdown(0), cli._worked_off
 
-    def counted(run: keys.Rekeying, stop: threading.Event) -> int:
+    def counted(run: keys.Rekeying | keys.GivingUp, stop: threading.Event, label: str) -> int:
         countdown.left = kill_at
-        done = real(run, stop)
+        done = real(run, stop, label)
         (folder / "statements").write_text(str(-countdown.left))
         return done
 
@@ -54,7 +54,7 @@ def rekey(url: str, folder: Path, kill_at: int) -> None:
         if isinstance(connection, sqlite3.Connection):  # its trace shows COMMIT, too
             connection.set_trace_callback(countdown)
 
-    cli._rekeyed = counted
+    cli._worked_off = counted
     event.listen(Engine, "connect", watch, insert=True)
     if not url.startswith("sqlite"):
         event.listen(Engine, "before_cursor_execute", countdown)

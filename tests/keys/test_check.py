@@ -17,7 +17,10 @@ from vmtrak.keys import RingError, SealingKey
 from vmtrak.sealing import KeyRing
 
 MUCH = "60 passwords and 5 second factors"
-REMEDY = "put it back, run vmtrak rekey, then leave it out"
+REMEDY = (
+    "put it back, run vmtrak rekey, then leave it out; "
+    "as the last resort, vmtrak rekey --give-up old destroys what it seals"
+)
 
 every_start = pytest.mark.parametrize("command", ["serve --port 0", "worker", "rekey"])
 
@@ -70,7 +73,8 @@ def test_several_lost_keys_are_told_in_one_line(stock: Stock, kept: Database) ->
     assert str(refused.value) == (
         "lacks the keys 'old', which still seals 60 passwords and 4 second factors; "
         "'third', which still seals 1 second factor; "
-        "put them back, run vmtrak rekey, then leave them out"
+        "put them back, run vmtrak rekey, then leave them out; "
+        "as the last resort, vmtrak rekey --give-up old --give-up third destroys what they seal"
     )
 
 

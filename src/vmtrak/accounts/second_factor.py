@@ -159,6 +159,14 @@ def reset(work: Work, user_id: int) -> User:
     return user
 
 
+def forget(work: Work, key_id: str, most: int) -> int:
+    """Take away what a lost key sealed, of so many people; how many secrets that was."""
+    work.actor.require(Permission.USERS)
+    every = work.session.execute(select(SecondFactor.user_id, SecondFactor.sealed_secret))
+    owners = sorted({user_id for user_id, sealed in every if _names(sealed, key_id)})
+    return sum(_forget_of(work, user_id, key_id) for user_id in owners[:most])
+
+
 def in_force(database: Database, user_id: int) -> bool:
     """Whether a sign-in with the password needs a code, too."""
     with database.read() as session:
@@ -294,6 +302,25 @@ def _fresh_codes(work: Work, user: User) -> list[str]:
     ]
     work.session.add_all(RecoveryCode(user_id=user.id, code_hash=digest(code)) for code in made)
     return ["-".join(re.findall("....", code)) for code in made]
+
+
+def _names(sealed: Sealed, key_id: str) -> bool:
+    with suppress(Damaged):
+        return sealed.key_id == key_id
+    return False
+
+
+def _forget_of(work: Work, user_id: int, key_id: str) -> int:
+    """A secret that is only being set up goes alone: the factor in force has another key."""
+    user = work.session.get_one(User, user_id, with_for_update=True)
+    every = work.session.scalars(select(SecondFactor).where(SecondFactor.user_id == user_id))
+    lost = [factor for factor in every if _names(factor.sealed_secret, key_id)]
+    if any(factor.confirmed_at for factor in lost):
+        _taken_away(work, user)
+    else:
+        numbers = [factor.id for factor in lost]
+        work.session.execute(delete(SecondFactor).where(SecondFactor.id.in_(numbers)))
+    return len(lost)
 
 
 def _taken_away(work: Work, user: User) -> None:

@@ -39,6 +39,7 @@ LABELS: Mapping[str, str] = {
     "credential.update": "changed an account of",
     "credential.delete": "removed an account of",
     "credential.rekey": "sealed anew",
+    "credential.key_given_up": "gave up a lost key",
     "credential.reveal": "revealed a password of",
     "credential.reveal_earlier": "revealed an earlier password of",
     "credential.reveal_refused": "was refused a password of",

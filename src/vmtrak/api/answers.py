@@ -129,13 +129,16 @@ class UserAnswer(_Answer):
 
 
 class CredentialAnswer(_Answer):
-    """A credential; `password` is a mask. `rotation_due` is marked, or too old by the setting."""
+    """A credential; `password` is a mask, or null if its key was lost for good.
+
+    `rotation_due` is marked, or too old by the setting.
+    """
 
     id: int
     vm_id: int
     vm_name: str
     username: str
-    password: str
+    password: str | None
     account_type: AccountType
     notes: str | None
     password_changed_at: datetime

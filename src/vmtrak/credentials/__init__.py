@@ -1,6 +1,6 @@
 """Credentials: accounts on VMs, their sealed passwords, and who has seen them."""
 
-from vmtrak.credentials.changes import add, change, may_write, purge_vm, remove
+from vmtrak.credentials.changes import add, change, forget, may_write, purge_vm, remove
 from vmtrak.credentials.inputs import (
     MASK,
     CredentialPatch,
@@ -45,6 +45,7 @@ __all__ = [
     "counted",
     "due",
     "find",
+    "forget",
     "mark_seen",
     "may_write",
     "of_vm",

@@ -26,23 +26,32 @@ def _password(value: object) -> object:
     return value
 
 
+def _new_password(value: object) -> object:
+    """A row without a password has null there, and comes back so."""
+    return None if value is None else _password(value)
+
+
 def _no_mask(value: SecretStr) -> SecretStr:
     if value.get_secret_value() == MASK:
         raise wrong("is the mask that stands for a password, not one")
     return value
 
 
-_SCHEMA = WithJsonSchema(
-    {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": LONGEST_PASSWORD,
-        "format": "password",
-        "writeOnly": True,
-    }
-)
-Password = Annotated[SecretStr, BeforeValidator(_password), _SCHEMA]
-NewPassword = Annotated[SecretStr, AfterValidator(_no_mask), BeforeValidator(_password), _SCHEMA]
+_SCHEMA = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": LONGEST_PASSWORD,
+    "format": "password",
+    "writeOnly": True,
+}
+Password = Annotated[
+    SecretStr | None,
+    BeforeValidator(_new_password),
+    WithJsonSchema({**_SCHEMA, "type": ["string", "null"]}),
+]
+NewPassword = Annotated[
+    SecretStr, AfterValidator(_no_mask), BeforeValidator(_password), WithJsonSchema(_SCHEMA)
+]
 
 
 class _WithPassword(Input):
@@ -63,7 +72,7 @@ class NewCredential(_WithPassword):
 
 
 class CredentialPatch(_WithPassword):
-    """Changes to a credential: only the fields set count, and the mask is no new password.
+    """Changes to a credential: only the fields set count; the mask and null are no new password.
 
     `rotation_marked` says that the password is to be changed whatever its age; a new one ends it.
     """

@@ -11,13 +11,18 @@ from typing import Annotated, Any
 
 import orjson
 from pydantic import BeforeValidator, Field
-from sqlalchemy import ColumnElement, func, literal, or_, select
+from sqlalchemy import ColumnElement, case, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission
 from vmtrak.credentials.inputs import MASK
-from vmtrak.credentials.models import AccountType, Credential, CredentialPassword
+from vmtrak.credentials.models import (
+    AccountType,
+    Credential,
+    CredentialPassword,
+    has_password,
+)
 from vmtrak.credentials.rotation import is_due
 from vmtrak.credentials.rules import Rules, Which
 from vmtrak.db import AnySelect, Page
@@ -101,21 +106,33 @@ def find(session: Session, actor: Actor, rules: Rules, which: Which) -> dict[str
     return _plain(row._asdict())
 
 
+def present(session: Session, which: Which) -> int | None:
+    """The number of the present password, None if none is kept; raises `NotFound`.
+
+    The caller knows that the person may see credentials.
+    """
+    version = case((has_password(), Credential.version))
+    chosen = select(version).join_from(VM, Credential).where(*_named(which))
+    row = session.execute(chosen).one_or_none()
+    if row is None:
+        raise NotFound
+    number: int | None = row[0]
+    return number
+
+
 def versions(session: Session, actor: Actor, which: Which) -> list[dict[str, Any]]:
     """When each password that is kept was set, and by whom, newest first; raises `NotFound`."""
     actor.require(Permission.CREDENTIAL_READ)
-    chosen: AnySelect = select(
+    newest = present(session, which)
+    chosen = select(
         CredentialPassword.version,
         CredentialPassword.set_at,
         CredentialPassword.set_by,
-        (CredentialPassword.version == Credential.version).label("present"),
+        (CredentialPassword.version == (newest or 0)).label("present"),
         literal(MASK).label("password"),
     )
-    chosen = chosen.join(Credential, Credential.id == CredentialPassword.credential_id)
-    chosen = chosen.join(VM, VM.id == Credential.vm_id).where(*_named(which))
-    rows = session.execute(chosen.order_by(CredentialPassword.version.desc())).all()
-    if not rows:
-        raise NotFound
+    chosen = chosen.where(CredentialPassword.credential_id == which.number)
+    rows = session.execute(chosen.order_by(CredentialPassword.version.desc()))
     return [_plain(row._asdict()) for row in rows]
 
 
@@ -163,7 +180,7 @@ def _rows(rules: Rules, *more: Any) -> AnySelect:  # noqa: ANN401 - any columns
         Credential.vm_id,
         VM.vm_name,
         Credential.username,
-        literal(MASK).label("password"),
+        case((has_password(), MASK)).label("password"),
         Credential.account_type,
         Credential.notes,
         Credential.password_changed_at,

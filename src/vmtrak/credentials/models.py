@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy import ColumnElement, ForeignKey, Index, String, exists, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from vmtrak.accounts import User
@@ -120,6 +120,14 @@ class CredentialPassword(Base):
             unique=True,
         ),
         {"sqlite_autoincrement": True},
+    )
+
+
+def has_password() -> ColumnElement[bool]:
+    """The condition under which a credential's present password is kept: its key may be lost."""
+    return exists().where(
+        CredentialPassword.credential_id == Credential.id,
+        CredentialPassword.version == Credential.version,
     )
 
 
