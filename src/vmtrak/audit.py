@@ -58,6 +58,7 @@ class Action(StrEnum):
     CREDENTIAL_UPDATE = "credential.update"
     CREDENTIAL_DELETE = "credential.delete"
     CREDENTIAL_REKEY = "credential.rekey"
+    KEY_GIVEN_UP = "credential.key_given_up"
     REVEAL = "credential.reveal"
     REVEAL_EARLIER = "credential.reveal_earlier"
     REVEAL_REFUSED = "credential.reveal_refused"
@@ -160,7 +161,7 @@ def record_each(
     entities: Iterable[tuple[int, str]],
     detail: Mapping[str, Any],
 ) -> None:
-    """Write an event for each of these rows, given by number and name, with the same detail."""
+    """Write an event for each of these rows, given once by number and name, with one detail."""
     lines = [_line(work, action, entity_type, *entity, detail) for entity in entities]
     if lines:
         kept = [{**line, "created_at": work.moment} for line in lines]

@@ -1,6 +1,8 @@
 """What can be done with a credential, at each door."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,16 +10,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
+from tests.access.test_lock_order import until_somebody_waits
 from tests.conftest import CANARY, Later, Person
 from tests.credentials.conftest import Events, Kept, added, row_of, vm_named
 from tests.doors import Door, Outcome, PanelDoor, RestDoor
 from vmtrak import credentials
+from vmtrak.access import Role, permissions
 from vmtrak.audit import SEALED, AuditEvent
 from vmtrak.credentials import (
     MASK,
     Credential,
     CredentialPassword,
     CredentialPatch,
+    NewCredential,
     Vault,
     Which,
 )
@@ -78,6 +83,19 @@ def test_the_first_account_of_a_vm_is_its_primary_one_unless_said_otherwise(
     other = door.add_credential(elsewhere, {**ROOT, "account_type": "others"}).made
     types = [row_of(admin, number)["account_type"] for number in (root, backup, other)]
     assert types == ["primary", "others", "others"]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer
+def test_of_two_first_accounts_at_once_the_later_one_is_another(
+    admin: Person, vault: Vault, vm: int
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with admin.database.work(admin.actor) as work:
+            root = credentials.add(work, vault, vm, NewCredential.model_validate(ROOT))
+            other = pool.submit(added, admin, vm, "backup", SECOND)
+            until_somebody_waits(admin.database)
+        assert row_of(admin, other.result(10))["account_type"] == "others"
+    assert row_of(admin, root.id)["account_type"] == "primary"
 
 
 def test_a_user_name_is_taken_on_its_vm_without_regard_to_case_or_accent_coding(
@@ -411,3 +429,33 @@ def test_no_event_tells_a_user_name_a_note_or_a_password(
     assert told[1].detail == {
         name: {"from": SEALED, "to": SEALED} for name in ("username", "notes", "password")
     }
+
+
+def test_a_password_that_was_used_before_is_marked_for_rotation(
+    door: Door, admin: Person, vm: int, events: Events
+) -> None:
+    """Others may know it from then."""
+    number = door.add_credential(vm, ROOT).made
+    for password in (SECOND, FIRST):
+        assert door.change_credential(vm, number, {"password": password}).ok
+    assert row_of(admin, number)["rotation_marked"]
+    assert events(number)[-1][1] == {
+        "password": {"from": SEALED, "to": SEALED},
+        "rotation_marked": {"from": False, "to": True},
+    }
+    assert door.change_credential(vm, number, {"password": THIRD}).ok
+    assert not row_of(admin, number)["rotation_marked"]
+
+
+def test_who_may_not_reveal_finds_no_password_out_by_setting_it(
+    admin: Person, vault: Vault, vm: int, events: Events
+) -> None:
+    """A right guess looks like a wrong one: another version, on record, and no mark."""
+    number = added(admin, vm, "root", FIRST)
+    guest = replace(admin.actor, permissions=permissions(Role.ADMIN, may_reveal=False))
+    for version, guess in enumerate((FIRST, SECOND, FIRST), start=2):
+        patch = CredentialPatch.model_validate({"password": guess})
+        with admin.database.work(guest) as work:
+            assert credentials.change(work, vault, Which(number), patch).version == version
+    changed = {"password": {"from": SEALED, "to": SEALED}}
+    assert [detail for _, detail in events(number)[1:]] == [changed] * 3

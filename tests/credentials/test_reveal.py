@@ -14,6 +14,7 @@ from tests.faults.running import at_once
 from tests.tokens.conftest import client_at, made
 from vmtrak import audit, credentials, inventory
 from vmtrak.access import Actor, Permission, Scope
+from vmtrak.accounts import users
 from vmtrak.accounts.actors import PROOF_COUNTS
 from vmtrak.audit import AuditEvent
 from vmtrak.credentials import CredentialPatch, CredentialReveal, RevealRequest, Which
@@ -270,6 +271,19 @@ def test_what_is_shown_is_the_version_that_the_event_names(
     }
     assert len(told) == 3 * CHANGES
     assert shown == told
+
+
+def test_whose_account_was_closed_meanwhile_is_shown_nothing(
+    admin: Person, operator: Person, vm: int, reveal: Reveal, database: Database
+) -> None:
+    """The request was let in before; the report of what a leaver knows comes after the closing."""
+    number = added(admin, vm, "left", SECRET)
+    let_in = operator.actor
+    with database.work(admin.actor) as work:
+        users.deactivate(work, operator.user_id)
+    with pytest.raises(Forbidden):
+        reveal(Which(number), actor=let_in)
+    assert reveals(database) == []
 
 
 def change(person: Person, number: int, password: str) -> None:

@@ -1,7 +1,9 @@
 """What can be done with a credential: add, change, remove; and what becomes of a VM's."""
 
 import secrets
+from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +20,7 @@ from vmtrak.db import Seen, Work
 from vmtrak.errors import Conflict, NotFound, Stale
 from vmtrak.fields import given
 from vmtrak.inventory import VM
-from vmtrak.sealing import SealingError
+from vmtrak.sealing import Sealed, SealingError
 
 _CONFLICTS = MappingProxyType(
     {
@@ -115,13 +117,62 @@ def remove(work: Work, which: Which, seen: Seen = None) -> Credential:
 def purge_vm(work: Work, vm_id: int) -> int:
     """Destroy a VM that is in the trash, and its credentials with it; how many those were."""
     work.actor.require(Permission.TRASH)
-    rows = select(Credential, VM.vm_name).join(VM, VM.id == Credential.vm_id)
-    chosen = rows.where(VM.id == vm_id, VM.deleted_at.is_not(None)).order_by(Credential.id)
-    found = work.session.execute(chosen.with_for_update()).all()
-    for credential, vm_name in found:
-        _destroy(work, credential, vm_name)
+    # The VM first: whoever adds a credential holds it, and what they added is seen after that.
+    trashed = select(VM).where(VM.id == vm_id, VM.deleted_at.is_not(None))
+    vm = work.session.scalar(trashed.with_for_update())
+    if vm is None:
+        raise NotFound
+    chosen = select(Credential).where(Credential.vm_id == vm_id).order_by(Credential.id)
+    found = work.session.scalars(chosen.with_for_update()).all()
+    for credential in found:
+        _destroy(work, credential, vm.vm_name)
     inventory.purge(work, vm_id)
     return len(found)
+
+
+def forget(work: Work, key_id: str, most: int) -> int:
+    """Destroy what a lost key sealed of so many credentials; how many passwords that was.
+
+    Those of VMs in the trash are part of it. Who loses the present one is marked for rotation.
+    """
+    require_write(work.actor)
+    sealed = select(CredentialPassword.credential_id).where(CredentialPassword.key_id == key_id)
+    chosen = select(Credential, VM.vm_name).join(VM, VM.id == Credential.vm_id)
+    some = sealed.order_by(CredentialPassword.credential_id).limit(most)
+    chosen = chosen.where(Credential.id.in_(some)).order_by(Credential.id)
+    found = work.session.execute(chosen.with_for_update(of=Credential)).all()
+    lost = _delete_sealed(work.session, key_id, [credential.id for credential, _ in found])
+    for credential, vm_name in found:
+        _lose(work, credential, vm_name, lost[credential.id], key_id)
+    work.flush()
+    return sum(map(len, lost.values()))
+
+
+def _delete_sealed(session: Session, key_id: str, numbers: list[int]) -> dict[int, set[int]]:
+    """Delete what the key sealed of these credentials; the versions, by credential."""
+    gone = session.execute(
+        delete(CredentialPassword)
+        .where(CredentialPassword.key_id == key_id, CredentialPassword.credential_id.in_(numbers))
+        .returning(CredentialPassword.credential_id, CredentialPassword.version),
+        execution_options={"synchronize_session": False},
+    )
+    lost: defaultdict[int, set[int]] = defaultdict(set)
+    for row in gone:
+        lost[row.credential_id].add(row.version)
+    return lost
+
+
+def _lose(work: Work, credential: Credential, vm_name: str, lost: set[int], key_id: str) -> None:
+    if not lost:  # somebody who has the key was quicker
+        return
+    detail: dict[str, Any] = {"lost_key": key_id}
+    if credential.version in lost:
+        detail |= {"password": {"from": SEALED, "to": None}}
+        detail |= _mark(work, credential, marked=True)
+    if earlier := len(lost - {credential.version}):
+        detail["earlier_passwords_destroyed"] = earlier
+    credential.updated_at, credential.updated_by = work.moment, work.actor.username
+    _record(work, Action.CREDENTIAL_UPDATE, credential, vm_name, detail)
 
 
 def locked(work: Work, which: Which, seen: Seen = None) -> tuple[Credential, str]:
@@ -144,9 +195,9 @@ def locked(work: Work, which: Which, seen: Seen = None) -> tuple[Credential, str
 
 
 def _vm(work: Work, vm_id: int) -> VM:
-    """The VM, which is neither changed nor removed until the end of this unit of work."""
+    """The VM, which nobody changes, removes or adds an account to until this unit of work ends."""
     chosen = select(VM).where(VM.id == vm_id, VM.deleted_at.is_(None))
-    vm = work.session.scalar(chosen.with_for_update(read=True))
+    vm = work.session.scalar(chosen.with_for_update(key_share=True))
     if vm is None:
         raise NotFound
     return vm
@@ -162,8 +213,15 @@ def _usual_type(session: Session, vm_id: int) -> AccountType:
 def _change_password(
     work: Work, vault: Vault, credential: Credential, password: str
 ) -> dict[str, Any]:
-    if password in {MASK, _present(work.session, vault, credential)}:
+    """Put a new password in the place of the present one; the change as the trail tells it.
+
+    One that was used before is marked for rotation: others may know it from then.
+    """
+    kept = _kept(work.session, credential)
+    same = _same(work, vault, credential, kept, password)
+    if password == MASK or credential.version in same:
         return {}
+    had_one = credential.version in kept
     _number_password(work, credential)
     _keep(work, vault, credential, password)
     work.session.execute(
@@ -173,22 +231,33 @@ def _change_password(
         )
     )
     return {
-        "password": {"from": SEALED, "to": SEALED},
-        **_mark(work, credential, marked=False),
+        "password": {"from": SEALED if had_one else None, "to": SEALED},
+        **_mark(work, credential, marked=bool(same)),
     }
 
 
-def _present(session: Session, vault: Vault, credential: Credential) -> str | None:
-    """The present password; None for one that does not open, in whose place any may be put."""
-    chosen = select(CredentialPassword.sealed).where(
-        CredentialPassword.credential_id == credential.id,
-        CredentialPassword.version == credential.version,
-    )
-    sealed = session.scalars(chosen).one()
-    try:
-        return vault.keys.open(sealed, credential.place(credential.version))
-    except SealingError:
-        return None
+def _kept(session: Session, credential: Credential) -> dict[int, Sealed]:
+    chosen = select(CredentialPassword.version, CredentialPassword.sealed)
+    chosen = chosen.where(CredentialPassword.credential_id == credential.id)
+    return {row.version: row.sealed for row in session.execute(chosen)}
+
+
+def _same(
+    work: Work, vault: Vault, credential: Credential, kept: Mapping[int, Sealed], password: str
+) -> set[int]:
+    """The versions that hold this very password.
+
+    None for who may not reveal, who could find out by guessing; a value that does not open is no
+    password, and another may be put in its place.
+    """
+    if not work.actor.may(Permission.CREDENTIAL_REVEAL):
+        return set()
+    found = set()
+    for version, sealed in kept.items():
+        with suppress(SealingError):
+            if vault.keys.open(sealed, credential.place(version)) == password:
+                found.add(version)
+    return found
 
 
 def _number_password(work: Work, credential: Credential) -> None:

@@ -13,6 +13,7 @@ from vmtrak.accounts import User
 from vmtrak.accounts.actors import require_proof
 from vmtrak.audit import Action
 from vmtrak.credentials.inputs import RevealRequest
+from vmtrak.credentials.lists import present
 from vmtrak.credentials.models import (
     Credential,
     CredentialPassword,
@@ -21,7 +22,7 @@ from vmtrak.credentials.models import (
 )
 from vmtrak.credentials.rules import Vault, Which
 from vmtrak.db import Prepared, Work, iso
-from vmtrak.errors import Invalid, NotFound, TooMany, Unavailable
+from vmtrak.errors import Forbidden, Invalid, NotFound, TooMany, Unavailable
 from vmtrak.inventory import VM
 from vmtrak.sealing import Sealed, SealingError, UnknownKey
 
@@ -61,7 +62,9 @@ _CHOSEN = Prepared(
     )
 )
 _MYSELF = Prepared(
-    select(User.id).where(User.id == bindparam("me")).with_for_update(key_share=True)
+    select(User.id)
+    .where(User.id == bindparam("me"), User.is_active)
+    .with_for_update(key_share=True)
 )
 _NEWEST_FIRST = Prepared(
     select(CredentialReveal.revealed_at)
@@ -92,6 +95,7 @@ def reveal(
     for a password that does not open.
     """
     work.actor.require(Permission.CREDENTIAL_REVEAL)
+    _hold(work)
     row = _found(work, which)
     if vault.rules.wants_proof(row.environment):
         require_proof(work.actor)
@@ -115,20 +119,29 @@ def reveal(
     return password
 
 
+def _hold(work: Work) -> None:
+    """Lock the person's own row before anything is read.
+
+    So of many requests at once each counts those before it, and whoever closes the account and
+    then marks what the person knows misses nothing.
+    """
+    if not work.rows(_MYSELF, {"me": work.actor.user_id}):
+        raise Forbidden
+
+
 def _found(work: Work, which: Which) -> _Chosen:
     rows = work.rows(_CHOSEN, asdict(which))
-    if not rows:
-        raise NotFound
-    return _Chosen(*rows[0])
+    if rows:
+        return _Chosen(*rows[0])
+    if which.version is None and present(work.session, which) is None:
+        message = "No password is kept for this account; set a new one."
+        raise NotFound(message)
+    raise NotFound
 
 
 def _too_many(work: Work, vault: Vault) -> TooMany | None:
-    """The refusal of who has been shown enough within the hour.
-
-    The user's row is locked, so that of many requests at once each counts those before it.
-    """
+    """The refusal of who has been shown enough within the hour."""
     me, most = work.actor.user_id, vault.rules.per_hour
-    work.rows(_MYSELF, {"me": me})
     since = iso(work.moment - WINDOW)
     rows = work.rows(_NEWEST_FIRST, {"me": me, "since": since, "newer": most - 1})
     if not rows:

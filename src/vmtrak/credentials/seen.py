@@ -1,6 +1,7 @@
 """Who knows which passwords: whoever was shown the present one, and whoever set it.
 
-An earlier password counts for nobody, and a destroyed credential has none to be known.
+An earlier password counts for nobody, and a destroyed credential has none to be known; nor has
+one whose present password is not kept.
 """
 
 from typing import Any
@@ -23,7 +24,13 @@ from vmtrak.access import Actor, Permission
 from vmtrak.accounts import User
 from vmtrak.audit import Action
 from vmtrak.credentials.changes import require_write
-from vmtrak.credentials.models import Credential, CredentialPassword, CredentialReveal
+from vmtrak.credentials.lists import present
+from vmtrak.credentials.models import (
+    Credential,
+    CredentialPassword,
+    CredentialReveal,
+    has_password,
+)
 from vmtrak.credentials.rotation import is_due
 from vmtrak.credentials.rules import Rules, Which
 from vmtrak.db import AnySelect, Work
@@ -40,7 +47,9 @@ def viewers(session: Session, actor: Actor, which: Which) -> list[dict[str, Any]
     `how` is "set" for who set it, else "revealed"; `times` is how often it was revealed to them.
     """
     actor.require(Permission.CREDENTIAL_READ)
-    version = _present(session, which)
+    version = present(session, which)
+    if version is None:
+        return []
     revealed = (
         CredentialReveal.credential_id == which.number,
         CredentialReveal.version == version,
@@ -106,16 +115,10 @@ def mark_seen(work: Work, user_id: int) -> int:
     found = work.session.execute(chosen.with_for_update(of=Credential)).all()
     for start in range(0, len(found), _AT_ONCE):
         _mark(work, [row.id for row in found[start : start + _AT_ONCE]])
-    for row in found:
-        audit.record(
-            work,
-            Action.CREDENTIAL_UPDATE,
-            entity_type="credential",
-            entity_id=row.id,
-            entity_name=row.vm_name,
-            detail={"rotation_marked": {"from": False, "to": True}},
-        )
-    return len(found)
+    marked = {"rotation_marked": {"from": False, "to": True}}
+    rows = [(row.id, row.vm_name) for row in found]
+    audit.record_each(work, Action.CREDENTIAL_UPDATE, "credential", rows, marked)
+    return len(rows)
 
 
 def _mark(work: Work, numbers: list[int]) -> None:
@@ -136,18 +139,6 @@ def _mark(work: Work, numbers: list[int]) -> None:
 def _require_report(actor: Actor) -> None:
     actor.require(Permission.USERS)
     actor.require(Permission.CREDENTIAL_READ)
-
-
-def _present(session: Session, which: Which) -> int:
-    """The number of a credential's present password; raises `NotFound`."""
-    chosen = select(Credential.version).join(VM, VM.id == Credential.vm_id)
-    chosen = chosen.where(Credential.id == which.number, VM.deleted_at.is_(None))
-    if which.vm_id is not None:
-        chosen = chosen.where(Credential.vm_id == which.vm_id)
-    version = session.scalar(chosen)
-    if version is None:
-        raise NotFound
-    return version
 
 
 def _known_by(user_id: int) -> Subquery:
@@ -187,8 +178,9 @@ def _known(revealed: ColumnElement[bool], given: ColumnElement[bool]) -> Subquer
 
 def _joined(chosen: AnySelect, known: Subquery) -> AnySelect:
     """Of what is known, the present passwords."""
-    present = and_(known.c.credential_id == Credential.id, known.c.version == Credential.version)
-    return chosen.join(known, present).join(VM, VM.id == Credential.vm_id)
+    newest = and_(known.c.credential_id == Credential.id, known.c.version == Credential.version)
+    joined = chosen.join(known, newest).join(VM, VM.id == Credential.vm_id)
+    return joined.where(has_password())
 
 
 def _knowledge(known: Subquery) -> tuple[ColumnElement[Any], ...]:
