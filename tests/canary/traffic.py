@@ -54,7 +54,7 @@ ADDRESSES = (
     "/admin/vm/details/{vm}",
     "/admin/vm/edit/{vm}",
     "/admin/vm/ssh-config/{vm}",
-    f"/admin/vm/rdp/{{vm}}?user={ACCOUNT}",
+    "/admin/vm/rdp/{vm}",
     "/admin/rdp-help",
     "/admin/credential/list",
     f"/admin/credential/list?search={ACCOUNT}",
@@ -219,6 +219,8 @@ def read_all(visitor: Visitor, vm: int, made: dict[str, int]) -> None:
         visitor.ask("GET", path)
         visitor.ask("HEAD", path)
         visitor.ask_unknown("GET", path)
+    for user in (ACCOUNT, "u" * 300):
+        visitor.ask("POST", f"/admin/vm/rdp/{vm}", data={"user": user})
 
 
 def err_over_rest(visitor: Visitor, vm: int, number: int) -> None:

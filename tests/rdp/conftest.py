@@ -107,17 +107,15 @@ class Ways:
 
     door: str
 
-    def rdp(self, person: Person, number: int, **query: str) -> Response:
-        return self._get(person, number, "rdp", query)
+    def rdp(self, person: Person, number: int, **asked: str) -> Response:
+        if self.door == "api":
+            return person.api.get(f"/api/vms/{number}/rdp?{urlencode(asked)}")
+        return person.panel.post(f"/admin/vm/rdp/{number}", data=asked)
 
-    def ssh(self, person: Person, number: int, **query: str) -> Response:
-        return self._get(person, number, "ssh-config", query)
-
-    def _get(self, person: Person, number: int, what: str, query: dict[str, str]) -> Response:
-        path = f"/api/vms/{number}/{what}" if self.door == "api" else f"/admin/vm/{what}/{number}"
-        client = person.api if self.door == "api" else person.panel
-        found: Response = client.get(f"{path}?{urlencode(query)}")
-        return found
+    def ssh(self, person: Person, number: int, **asked: str) -> Response:
+        if self.door == "api":
+            return person.api.get(f"/api/vms/{number}/ssh-config?{urlencode(asked)}")
+        return person.panel.get(f"/admin/vm/ssh-config/{number}?{urlencode(asked)}")
 
 
 @pytest.fixture(params=["api", "panel"])

@@ -1,5 +1,6 @@
 """RDP files and SSH sections at both doors: who gets them, what is in them, what is on record."""
 
+import html
 import re
 from typing import Any
 
@@ -176,14 +177,45 @@ def test_a_download_is_on_record_without_the_user_name(
 
 def test_head_gives_nothing_and_leaves_no_record(operator: Person, admin: Person, vm: Vm) -> None:
     number = vm("otto")
-    for answer in (
-        operator.api.head(f"/api/vms/{number}/rdp"),
-        operator.panel.head(f"/admin/vm/rdp/{number}"),
-    ):
-        assert answer.status_code == 405
-        assert answer.headers["allow"] == "GET"
-        assert answer.content == b""
+    answer = operator.api.head(f"/api/vms/{number}/rdp")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "GET"
+    assert answer.content == b""
     assert events(admin) == []
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_link_to_the_panel_gives_nothing_and_leaves_no_record(
+    operator: Person, admin: Person, vm: Vm, method: str
+) -> None:
+    answer = operator.panel.request(method, f"/admin/vm/rdp/{vm('otto')}?user=otto")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+    assert events(admin) == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://elsewhere.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "null"},
+    ],
+)
+def test_a_form_of_another_site_gets_none_and_leaves_no_record(
+    operator: Person, admin: Person, vm: Vm, headers: dict[str, str]
+) -> None:
+    address = f"/admin/vm/rdp/{vm('otto')}"
+    assert operator.panel.post(address, data={"user": ""}, headers=headers).status_code == 403
+    assert events(admin) == []
+
+
+def test_a_name_in_the_address_counts_for_nothing_at_the_panel(operator: Person, vm: Vm) -> None:
+    answer = operator.panel.post(f"/admin/vm/rdp/{vm('otto')}?user=other&port=3390")
+    file = read(answer.content)
+    assert file.value("username") == "otto"
+    assert file.value("full address") == ADDRESS
 
 
 def test_a_section_leaves_no_record(ways: Ways, operator: Person, admin: Person, vm: Vm) -> None:
@@ -305,14 +337,13 @@ def card(person: Person, number: int) -> str:
 def test_the_card_has_a_file_for_each_account_and_one_for_none(operator: Person, vm: Vm) -> None:
     number = vm("first", "Zweite & Söhne")
     shown = card(operator, number)
-    links = re.findall(r'href="(/admin/vm/rdp/[^"]+)"', shown)
-    assert links == [
-        f"/admin/vm/rdp/{number}?user=first",
-        f"/admin/vm/rdp/{number}?user=Zweite+%26+S%C3%B6hne",
-        f"/admin/vm/rdp/{number}?user=",
-    ]
-    written = [read(operator.panel.get(link).content).value("username") for link in links]
-    assert written == ["first", "Zweite & Söhne", ""]
+    address = f"/admin/vm/rdp/{number}"
+    assert f'<form action="{address}" method="post"' in shown
+    pressed = re.findall(r'<button class="button" name="user" value="([^"]*)">', shown)
+    names = [html.unescape(name) for name in pressed]
+    assert names == ["first", "Zweite & Söhne", ""]
+    answers = [operator.panel.post(address, data={"user": name}) for name in names]
+    assert [read(answer.content).value("username") for answer in answers] == names
     assert "/admin/rdp-help" in shown
     assert "ssh://" not in shown
 
@@ -333,6 +364,7 @@ def test_the_card_of_a_vm_without_an_address_says_so(
     shown = card(operator, vm("otto", os_type=os_type, ip_address=None, hostname="ask Otto"))
     assert "no IP address" in shown
     assert "href" not in shown
+    assert "<form" not in shown
 
 
 @pytest.mark.parametrize("who", ["reader", "auditor"])

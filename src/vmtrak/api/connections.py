@@ -2,26 +2,18 @@
 
 from starlette.responses import Response
 
-from vmtrak import connections
 from vmtrak.access import Permission
 from vmtrak.api.base import Call, Endpoint
 from vmtrak.connections import RdpRequest, SshRequest
-from vmtrak.web.downloads import attachment
+from vmtrak.web import connecting
 
 
 def rdp_file(call: Call) -> Response:
-    number, asked = call.number(), call.query(RdpRequest)
-    with call.state.database.work(call.actor) as work:
-        file = connections.rdp_file(work, call.state.rdp, number, asked)
-    headers = {"Content-Disposition": attachment(file.name)}
-    return Response(file.content, headers=headers, media_type="application/x-rdp")
+    return connecting.rdp_file(call.state, call.actor, call.number(), call.query(RdpRequest))
 
 
 def ssh_config(call: Call) -> Response:
-    number, asked = call.number(), call.query(SshRequest)
-    with call.state.database.read() as session:
-        text = connections.ssh_section(session, call.actor, number, asked)
-    return Response(text, media_type="text/plain")
+    return connecting.ssh_section(call.state, call.actor, call.number(), call.query(SshRequest))
 
 
 ENDPOINTS = (

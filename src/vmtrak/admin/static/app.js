@@ -733,7 +733,9 @@ const guard = (form) => {
 const sendOnce = () => {
   const sent = new WeakSet();
   document.addEventListener("submit", (event) => {
-    if (event.defaultPrevented || event.target.method !== "post") {
+    // The page stays where the answer is a file (data-download), of which one may want another.
+    const stays = "download" in event.target.dataset;
+    if (event.defaultPrevented || event.target.method !== "post" || stays) {
       return;
     }
     if (sent.has(event.target)) {
