@@ -165,6 +165,9 @@ class Work:
 
     def rows(self, prepared: "Prepared", parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run a prepared statement in this transaction; the session learns nothing of it."""
+        if not self._connection.in_transaction():  # after a failed flush all is rolled back
+            message = "this unit of work has failed already"
+            raise AssertionError(message)
         return prepared.rows(self._connection.connection, self._connection.dialect, parameters)
 
     def _committed(self) -> None:

@@ -254,7 +254,7 @@ class View(ModelView):
         return done
 
     def _delete_each(self, work: Work, numbers: list[int]) -> str:
-        return [self.delete(work, number) for number in numbers][-1]
+        return [self.delete(work, number) for number in sorted(numbers)][-1]
 
     async def made(self, request: Request, number: int) -> Response | None:  # noqa: ARG002 - most need none
         """A page to show once after a row was added, instead of going on."""
