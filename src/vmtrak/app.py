@@ -69,7 +69,6 @@ _FACTOR_OF: Mapping[str, frozenset[Role]] = {
 
 def make_state(settings: Settings, *, probing: bool = True) -> State:
     zone = settings.timezone
-    keys = KeyRing(settings.sealing_keys())
     return State(
         database=Database(settings.database_url),
         rules=SessionRules(
@@ -79,8 +78,7 @@ def make_state(settings: Settings, *, probing: bool = True) -> State:
             guests_reveal=settings.oidc_guests_reveal == "on",
             factor_of=_FACTOR_OF[settings.second_factor],
         ),
-        keys=keys,
-        vault=Vault(keys, _rules(settings)),
+        vault=Vault(KeyRing(settings.sealing_keys()), _rules(settings)),
         rdp=rdp_rules(settings),
         prober=Prober(probing=probing),
         today=lambda: datetime.now(zone).date(),

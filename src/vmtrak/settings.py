@@ -355,7 +355,9 @@ class Settings(BaseSettings):
     smtp_security: Literal["none", "starttls", "tls"] | None = Field(
         None, description="none, starttls or tls"
     )
-    reveals_per_hour: Number = Field(30, ge=1, description="a number from 1 upwards")
+    reveals_per_hour: Number = Field(
+        30, ge=1, le=1_000_000, description="a number from 1 to 1000000"
+    )
     reveal_reason: Literal["optional", "required", "production"] = Field(
         "optional", description="optional, required or production"
     )

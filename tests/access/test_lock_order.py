@@ -61,7 +61,7 @@ class Case:
 
 @pytest.fixture
 def case(app: Starlette, operator: Person) -> Case:
-    keys: KeyRing = app.state.vmtrak.keys
+    keys: KeyRing = app.state.vmtrak.vault.keys
     _, codes = enrol(operator, keys)
     with operator.database.work(SYSTEM) as work:
         link = links.make(work, "setup", operator.user_id)

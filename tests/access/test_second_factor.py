@@ -77,7 +77,7 @@ class App:
 
 @pytest.fixture
 def keys(app: Starlette) -> KeyRing:
-    ring: KeyRing = app.state.vmtrak.keys
+    ring: KeyRing = app.state.vmtrak.vault.keys
     return ring
 
 

@@ -24,7 +24,7 @@ DOORS = ["panel", "rest"]
 
 @pytest.fixture
 def keys(app: Starlette) -> KeyRing:
-    ring: KeyRing = app.state.vmtrak.keys
+    ring: KeyRing = app.state.vmtrak.vault.keys
     return ring
 
 

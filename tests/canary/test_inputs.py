@@ -110,7 +110,7 @@ def test_actors_works_keys_and_the_state_print_no_password_and_no_key(
         vm = add(work, NewVM(vm_name="db1"))
         made = credentials.add(work, state.vault, vm.id, new)
         logger.info("{!r} {!r} {!r}", work, work.actor, work.session.new)
-        logger.info("{!r} {!r} {!r} {!r}", made, state.vault, state.keys, state)
+        logger.info("{!r} {!r} {!r} {!r}", made, state.vault, state.vault.keys, state)
     logger.remove(sink)
     printed = "".join(lines)
     assert not holds_canary(printed.encode())

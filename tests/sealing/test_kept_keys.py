@@ -98,7 +98,7 @@ def enrolled(tmp_path: Path) -> Path:
         bob = users.named(work.session, "bob")
         assert bob is not None
         work.actor = actors.actor_of(bob, work.actor)
-        second_factor.start(work, state.keys, "here")
+        second_factor.start(work, state.vault.keys, "here")
         bob.has_second_factor = True
         trail.record(work, Action.FACTOR_ADDED, bob)
     state.database.close()

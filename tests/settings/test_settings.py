@@ -244,6 +244,7 @@ BAD = [
     ("VMTRAK_SMTP_HELO", "a b"),
     ("VMTRAK_SMTP_SECURITY", "ssl"),
     ("VMTRAK_REVEALS_PER_HOUR", "0"),
+    ("VMTRAK_REVEALS_PER_HOUR", "1000001"),
     ("VMTRAK_REVEAL_REASON", "maybe"),
     ("VMTRAK_REVEAL_STEP_UP", "on"),
     ("VMTRAK_NOTICE_TIME", "24:00"),

@@ -69,7 +69,7 @@ class SecondFactorPages:
 
     def _start(self, actor: Actor) -> Enrolment:
         with self.state.database.work(actor) as work:
-            return second_factor.start(work, self.state.keys, self.site)
+            return second_factor.start(work, self.state.vault.keys, self.site)
 
     async def _enrolment_page(
         self, request: Request, enrolment: Enrolment, error: Invalid | None = None
@@ -100,11 +100,11 @@ class SecondFactorPages:
     def _confirm(self, actor: Actor, form: dict[str, str]) -> list[str]:
         code = parse(Code, form).code.get_secret_value()
         with self.state.database.work(actor) as work:
-            return second_factor.confirm(work, self.state.keys, code)
+            return second_factor.confirm(work, self.state.vault.keys, code)
 
     def _begun(self, actor: Actor) -> Enrolment:
         with self.state.database.read() as session:
-            return second_factor.begun(session, actor, self.state.keys, self.site)
+            return second_factor.begun(session, actor, self.state.vault.keys, self.site)
 
     async def codes(self, request: Request) -> Response:
         actor = actor_of(request)

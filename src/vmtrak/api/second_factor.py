@@ -29,7 +29,7 @@ def start(call: Call) -> Response:
     actors.require_proof(call.actor)
     site = urlsplit(call.state.base_url).hostname or ""
     with call.state.database.work(call.actor) as work:
-        enrolment = second_factor.start(work, call.state.keys, site)
+        enrolment = second_factor.start(work, call.state.vault.keys, site)
     return answer({"secret": enrolment.secret, "uri": enrolment.uri}, 201)
 
 
@@ -37,7 +37,7 @@ def confirm(call: Call) -> Response:
     actors.require_proof(call.actor)
     code = call.json(Code).code.get_secret_value()
     with call.state.database.work(call.actor) as work:
-        codes = second_factor.confirm(work, call.state.keys, code)
+        codes = second_factor.confirm(work, call.state.vault.keys, code)
     return answer({"recovery_codes": codes})
 
 

@@ -204,7 +204,7 @@ def _code_owed(state: State, visitor: Actor, proven: Proven) -> str:
 
 def _takes_code(state: State, visitor: Actor, proven: Proven, username: str, code: str) -> bool:
     with state.database.work(visitor) as work:
-        if second_factor.accepts(work, state.keys, proven.user_id, code):
+        if second_factor.accepts(work, state.vault.keys, proven.user_id, code):
             return True
         limits.failed(work, proven.attempt)
         sessions.sign_in_failed(work, username, {"by": "code"})

@@ -12,7 +12,6 @@ from vmtrak.credentials import Vault
 from vmtrak.db import Database
 from vmtrak.rdp import Rules
 from vmtrak.reachability import Prober
-from vmtrak.sealing import KeyRing
 from vmtrak.web.oidc import Provider
 from vmtrak.web.presence import Presence
 from vmtrak.web.proxies import Network
@@ -25,7 +24,6 @@ class State:
 
     database: Database
     rules: SessionRules
-    keys: KeyRing
     vault: Vault
     rdp: Rules
     prober: Prober

@@ -99,7 +99,7 @@ def _fits(work: Work, state: State, want: Wanted, shown: SecretStr) -> bool:
     """Whether the code counts, or the password that was right a moment ago still is."""
     user_id = work.actor.user_id or 0
     if want.code:
-        return second_factor.accepts(work, state.keys, user_id, shown.get_secret_value())
+        return second_factor.accepts(work, state.vault.keys, user_id, shown.get_secret_value())
     return passwords.settle(work, user_id, shown, want.password_hash or "", None)
 
 
