@@ -38,6 +38,7 @@ def _table(name: str, *parts: sa.Column | sa.Constraint) -> None:
 
 
 def upgrade() -> None:
+    op.add_column("vms", _moment("left_production_at", null=True))
     _credentials()
     _passwords()
     _reveals()

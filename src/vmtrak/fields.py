@@ -38,7 +38,7 @@ LONGEST_EMAIL = 320
 """Characters: 64 before the @, 255 behind it (RFC 5321)."""
 
 _NONCHARACTER = 0xFFFE
-_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
+_FILLERS = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0")
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _LINE_KEEPING = frozenset("\n\t")
 _MAC_FORMS = re.compile(
@@ -168,8 +168,8 @@ class Text:
         if not isinstance(value, str):
             raise wrong("must be text")
         text = value.strip()
-        if all(unicodedata.category(character) == "Cf" for character in text):
-            return None  # zero-width characters alone are as good as nothing
+        if all(_invisible(character) or character.isspace() for character in text):
+            return None  # characters that nobody sees are as good as nothing
         if self.lines:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         if not all(_printable(character, lines=self.lines) for character in text):

@@ -404,3 +404,34 @@ def test_a_vm_in_the_trash_takes_its_credentials_out_of_sight(
     assert "root" in read(client, "/admin/credential/list")
     with database.read() as session:
         assert session.get_one(VM, vm).deleted_at is None
+
+
+def test_destroying_what_somebody_else_has_changed_meanwhile_is_refused(
+    admin: Person, operator: Person, root: int
+) -> None:
+    page = read(operator.panel, f"/admin/credential/details/{root}")
+    form = dict(re.findall(r'<input type="hidden" name="(pk|revision)" value="(\d+)">', page))
+    changed(admin.panel, root, password=THIRD)
+    refused = operator.panel.post("/admin/credential/delete", data=form)
+    assert (refused.status_code, "Somebody else" in words(refused.text)) == (412, True)
+    assert row_of(admin, root)["username"] == "root"
+
+
+@pytest.mark.parametrize("overtaken", [True, False])
+def test_a_form_that_is_refused_asks_again_for_the_new_password(
+    admin: Person, operator: Person, root: int, *, overtaken: bool
+) -> None:
+    """Somebody may have generated it, and set it on the machine already."""
+    address = f"/admin/credential/edit/{root}"
+    form = Form(read(operator.panel, address)).filled({"password": THIRD})
+    if overtaken:
+        changed(admin.panel, root, notes="Ask twice.")
+    else:
+        form["username"] = ""
+    again = operator.panel.post(address, data=form)
+    field = re.search(r'<input[^>]*name="password"[^>]*>', again.text)
+    assert again.status_code == (412 if overtaken else 422)
+    assert "Type it again" in again.text
+    assert field
+    assert " required" in field[0]
+    assert THIRD not in again.text

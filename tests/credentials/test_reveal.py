@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.conftest import Person
+from tests.conftest import Later, Person
 from tests.credentials.conftest import Events, added, vm_named
 from tests.faults.running import at_once
 from tests.tokens.conftest import client_at, made
@@ -27,6 +27,7 @@ from vmtrak.errors import (
     TooMany,
     VmtrakError,
 )
+from vmtrak.inventory import VMPatch
 from vmtrak.web import revealing
 from vmtrak.web.state import State
 
@@ -156,6 +157,21 @@ def test_a_reason_is_asked_for_where_the_setting_says_and_blank_is_none(
     assert reveal(which, "  ticket 7 ", reason=setting) == SECRET
     told_why = {"version": 1, "reason": "ticket 7"}
     assert events(which.number)[-1] == ("credential.reveal", told_why)
+
+
+@pytest.mark.parametrize("environment", ["staging", None])
+def test_whoever_takes_a_vm_out_of_production_gets_round_nothing_by_it(
+    operator: Person, vm: int, number: int, reveal: Reveal, later: Later, environment: str | None
+) -> None:
+    with operator.database.work(operator.actor) as work:
+        inventory.change(work, vm, VMPatch.model_validate({"environment": environment}))
+    later(23 * 3600)
+    with pytest.raises(StepUpRequired):
+        reveal(Which(number), step_up="production")
+    with pytest.raises(Invalid, match="reason"):
+        reveal(Which(number), reason="production")
+    later(3600)
+    assert reveal(Which(number), step_up="production", reason="production") == SECRET
 
 
 @pytest.mark.parametrize("settings", [{"reveal_step_up": "all"}], indirect=True)

@@ -198,3 +198,10 @@ def test_every_wrong_field_is_named_at_once() -> None:
         parse(NewVM, wrong)
     assert set(told.value.fields) == set(wrong)
     assert all(told.value.fields.values())
+
+
+@pytest.mark.parametrize("blank", ["\u3164", "\u115f \u1160", "\u2800", "\u200b\ufeff", "\u034f"])
+def test_what_nobody_sees_is_as_good_as_nothing(blank: str) -> None:
+    assert made("notes", blank) is None
+    assert refused("vm_name", blank) == ["is required"]
+    assert refused("vm_name", f"vm{blank}") == ["must not contain invisible characters"]

@@ -27,7 +27,7 @@ import vmtrak
 from vmtrak import notices
 from vmtrak.access import Actor, Permission
 from vmtrak.accounts import actors
-from vmtrak.db import ReadSession, Work
+from vmtrak.db import ReadSession, Seen, Work
 from vmtrak.errors import (
     Conflict,
     Forbidden,
@@ -223,8 +223,11 @@ class View(ModelView):
         """Change the row; False if the form changed nothing."""
         raise NotImplementedError
 
-    def delete(self, work: Work, number: int) -> str:
-        """Remove the row and name what was done, as a key of `DONE`."""
+    def delete(self, work: Work, number: int, seen: Seen) -> str:
+        """Remove the row and name what was done, as a key of `DONE`.
+
+        `seen` is the revision that the page showed which asks for it, None where it does not say.
+        """
         raise NotImplementedError
 
     async def insert_model(self, request: Request, data: dict[str, Any]) -> int:
@@ -243,18 +246,18 @@ class View(ModelView):
         )
 
     async def delete_model(self, request: Request, pk: Any) -> Any:  # noqa: ANN401 - as SQLAdmin's
-        return await self.delete_models(request, [inputs.number(pk)])
+        return await self.delete_models(request, [inputs.number(pk)], None)
 
-    async def delete_models(self, request: Request, numbers: list[int]) -> str:
+    async def delete_models(self, request: Request, numbers: list[int], seen: Seen) -> str:
         """Remove all of these rows or none; what was done, as a key of `DONE`."""
         actor = actor_of(request)
         done: str = await self.state.database.writing(
-            self._written, actor, self._delete_each, numbers
+            self._written, actor, self._delete_each, numbers, seen
         )
         return done
 
-    def _delete_each(self, work: Work, numbers: list[int]) -> str:
-        return [self.delete(work, number) for number in sorted(numbers)][-1]
+    def _delete_each(self, work: Work, numbers: list[int], seen: Seen) -> str:
+        return [self.delete(work, number, seen) for number in sorted(numbers)][-1]
 
     async def made(self, request: Request, number: int) -> Response | None:  # noqa: ARG002 - most need none
         """A page to show once after a row was added, instead of going on."""
@@ -372,11 +375,13 @@ class Panel(Admin):
         view = self._view(request)
         if not view.may_write(actor_of(request)):
             raise Forbidden
-        numbers = (await read_form(request)).getlist("pk")
+        form = await read_form(request)
+        numbers = form.getlist("pk")
         if not numbers:
             raise Invalid({"pk": ["is required"]})
         chosen = [inputs.number(str(number)) for number in dict.fromkeys(numbers)]
-        done = await view.delete_models(request, chosen)
+        seen = {_revision(form["revision"]) or -1} if "revision" in form else None
+        done = await view.delete_models(request, chosen, seen)
         return redirect(f"/admin/{view.kind}/list", done)
 
     def _view(self, request: Request) -> View:
@@ -557,7 +562,7 @@ def filled(sections: list[tuple[str, list[Field]]], typed: Typed) -> list[dict[s
             elif one.type != "password":
                 one.value = "" if value is None else f"{value}"
             elif value:
-                one.help = RETYPE
+                one.help, one.required = RETYPE, True  # or a generated one would be lost
             one.was = typed.values.get(f"was.{one.name}", one.value)
             one.errors = list(typed.errors.get(one.name, []))
     return [{"title": title, "hint": None, "fields": fields} for title, fields in sections]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from sqladmin import expose
+from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -23,7 +24,7 @@ from vmtrak.credentials import (
     Rules,
     Which,
 )
-from vmtrak.db import Work
+from vmtrak.db import Seen, Work
 from vmtrak.errors import Invalid, NotFound
 from vmtrak.fields import Required, parse
 from vmtrak.web import inputs, revealing
@@ -68,18 +69,20 @@ def card(state: State, actor: Actor, vm: Mapping[str, Any]) -> dict[str, Any] | 
         return None
     with state.database.read() as session:
         rows = credentials.of_vm(session, actor, state.vault.rules, vm["id"])
+        asks = reveals(session, actor, state.vault.rules, vm["id"])
     return {
         "rows": rows,
-        "reveals": reveals(state.vault.rules, actor, vm["environment"]),
+        "reveals": asks,
         "may_write": credentials.may_write(actor),
         "add_href": f"/admin/credential/create?vm={vm['id']}",
     }
 
 
-def reveals(rules: Rules, actor: Actor, environment: str | None) -> dict[str, bool]:
-    """Whether the person may reveal on such a VM, and must say why."""
+def reveals(session: Session, actor: Actor, rules: Rules, vm_id: int) -> dict[str, bool]:
+    """Whether the person may reveal on this VM, and must say why."""
     may = actor.may(Permission.CREDENTIAL_REVEAL)
-    return {"may": may, "reason": rules.wants_reason(environment)}
+    production = credentials.in_production(session, actor, vm_id)
+    return {"may": may, "reason": rules.wants_reason(production=production)}
 
 
 def counts(state: State, actor: Actor, vm_ids: list[int]) -> dict[int, int]:
@@ -122,6 +125,7 @@ class CredentialView(View, model=Credential):
             kept = credentials.versions(session, actor, which)
             knowing = viewers(session, actor, number)
             events = told(session, audit.history(session, "credential", number))
+            asks = reveals(session, actor, self.rules, row["vm_id"])
         history = [{**one, "action_label": _DONE.get(one["action"], "")} for one in events]
         vm = inventory.find(self.state.database, actor, row["vm_id"])
         if vm is None:
@@ -133,7 +137,7 @@ class CredentialView(View, model=Credential):
             "vm": vm,
             "present": next((one for one in kept if one["present"]), None),
             "earlier": [one for one in kept if not one["present"]],
-            "reveals": reveals(self.rules, actor, vm["environment"]),
+            "reveals": asks,
             "rotation_days": self.rules.rotation_days,
             "viewers": knowing,
             "history": history,
@@ -185,8 +189,8 @@ class CredentialView(View, model=Credential):
         changed = credentials.change(work, self.state.vault, which, patch, {seen or -1})
         return changed.revision != seen
 
-    def delete(self, work: Work, number: int) -> str:
-        credentials.remove(work, Which(number))
+    def delete(self, work: Work, number: int, seen: Seen) -> str:
+        credentials.remove(work, Which(number), seen)
         return "purged"
 
     @expose("/reveal/{pk}", methods=["POST"])

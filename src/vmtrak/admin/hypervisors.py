@@ -11,7 +11,7 @@ from vmtrak.admin.base import Field, View, address
 from vmtrak.admin.events import told
 from vmtrak.admin.tables import Column, page_table
 from vmtrak.admin.vms import options, with_expiry
-from vmtrak.db import Page, Work
+from vmtrak.db import Page, Seen, Work
 from vmtrak.inventory import (
     Environment,
     Hypervisor,
@@ -127,6 +127,6 @@ class HypervisorView(View, model=Hypervisor):
     def update(self, work: Work, number: int, patch: HypervisorPatch, seen: int | None) -> bool:
         return hypervisors.change(work, number, patch, {seen or -1}).revision != seen
 
-    def delete(self, work: Work, number: int) -> str:
-        hypervisors.remove(work, number)
+    def delete(self, work: Work, number: int, seen: Seen) -> str:
+        hypervisors.remove(work, number, seen)
         return "removed"

@@ -16,7 +16,7 @@ from vmtrak.accounts.inputs import TOKEN_DAYS, TOKEN_DAYS_MOST
 from vmtrak.admin.base import Field, View, redirect
 from vmtrak.admin.events import told
 from vmtrak.admin.tables import Column, Filter, page_table
-from vmtrak.db import Work, now
+from vmtrak.db import Seen, Work, now
 from vmtrak.fields import parse
 from vmtrak.web import inputs
 from vmtrak.web.state import actor_of
@@ -192,7 +192,8 @@ class TokenView(View, model=ApiToken):
                 return None
             return api_tokens.get(session, actor, number)
 
-    def delete(self, work: Work, number: int) -> str:
+    def delete(self, work: Work, number: int, seen: Seen) -> str:
+        del seen
         api_tokens.revoke(work, number)
         return "revoked"
 

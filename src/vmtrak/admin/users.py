@@ -29,7 +29,7 @@ from vmtrak.admin.hypervisors import every
 from vmtrak.admin.reports import known
 from vmtrak.admin.tables import Column, page_table
 from vmtrak.admin.vms import SUGGEST, options
-from vmtrak.db import Work, iso, now
+from vmtrak.db import Seen, Work, iso, now
 from vmtrak.web import inputs
 from vmtrak.web.state import actor_of
 
@@ -161,8 +161,8 @@ class UserView(View, model=User):
     def update(self, work: Work, number: int, patch: UserPatch, seen: int | None) -> bool:
         return users.change(work, number, patch, {seen or -1}).revision != seen
 
-    def delete(self, work: Work, number: int) -> str:
-        users.deactivate(work, number)
+    def delete(self, work: Work, number: int, seen: Seen) -> str:
+        users.deactivate(work, number, seen)
         return "deactivated"
 
     @expose("/deactivate/{pk}", methods=["POST"])

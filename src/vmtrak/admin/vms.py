@@ -15,7 +15,7 @@ from vmtrak.admin.base import Field, View, redirect
 from vmtrak.admin.credentials import card, counts
 from vmtrak.admin.events import told
 from vmtrak.admin.tables import Column, Filter, Sorting, page_table
-from vmtrak.db import Work
+from vmtrak.db import Seen, Work
 from vmtrak.errors import NotFound
 from vmtrak.fields import LARGEST_ID, Input, Text
 from vmtrak.inventory import (
@@ -211,8 +211,8 @@ class VMView(View, model=VM):
         vm = inventory.change(work, number, patch, {seen or -1})
         return vm.revision != seen
 
-    def delete(self, work: Work, number: int) -> str:
-        inventory.remove(work, number)
+    def delete(self, work: Work, number: int, seen: Seen) -> str:
+        inventory.remove(work, number, seen)
         return "trashed"
 
     @expose("/suggest")

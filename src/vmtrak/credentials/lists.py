@@ -24,8 +24,8 @@ from vmtrak.credentials.models import (
     has_password,
 )
 from vmtrak.credentials.rotation import is_due
-from vmtrak.credentials.rules import Rules, Which
-from vmtrak.db import AnySelect, Page
+from vmtrak.credentials.rules import Rules, Which, is_production
+from vmtrak.db import AnySelect, Page, now
 from vmtrak.errors import Invalid, NotFound
 from vmtrak.fields import LARGEST_ID, Input, Reference, Text, blank_to_none, fold
 from vmtrak.inventory import VM
@@ -134,6 +134,14 @@ def versions(session: Session, actor: Actor, which: Which) -> list[dict[str, Any
     chosen = chosen.where(CredentialPassword.credential_id == which.number)
     rows = session.execute(chosen.order_by(CredentialPassword.version.desc()))
     return [_plain(row._asdict()) for row in rows]
+
+
+def in_production(session: Session, actor: Actor, vm_id: int) -> bool:
+    """Whether the VM counts as production for who wants to reveal."""
+    actor.require(Permission.CREDENTIAL_READ)
+    chosen = select(VM.environment, VM.left_production_at).where(VM.id == vm_id)
+    row = session.execute(chosen).one_or_none()
+    return row is not None and is_production(row.environment, row.left_production_at, now())
 
 
 def usernames(session: Session, actor: Actor, numbers: Collection[int]) -> dict[int, str]:

@@ -20,7 +20,7 @@ from vmtrak.credentials.models import (
     CredentialReveal,
     place_of,
 )
-from vmtrak.credentials.rules import Vault, Which
+from vmtrak.credentials.rules import Vault, Which, is_production
 from vmtrak.db import Prepared, Work, iso
 from vmtrak.errors import Forbidden, Invalid, NotFound, TooMany, Unavailable
 from vmtrak.inventory import VM
@@ -39,6 +39,12 @@ class _Chosen(NamedTuple):
     sealed: str
     vm_name: str
     environment: str | None
+    left_production_at: datetime | str | None
+
+    def is_production(self, moment: datetime) -> bool:
+        left_at = self.left_production_at
+        at = datetime.fromisoformat(left_at) if isinstance(left_at, str) else left_at
+        return is_production(self.environment, at, moment)
 
 
 _CHOSEN = Prepared(
@@ -50,6 +56,7 @@ _CHOSEN = Prepared(
         CredentialPassword.sealed,
         VM.vm_name,
         VM.environment,
+        VM.left_production_at,
     )
     .join(VM, VM.id == Credential.vm_id)
     .join(CredentialPassword, CredentialPassword.credential_id == Credential.id)
@@ -97,9 +104,10 @@ def reveal(
     work.actor.require(Permission.CREDENTIAL_REVEAL)
     _hold(work)
     row = _found(work, which)
-    if vault.rules.wants_proof(row.environment):
+    production = row.is_production(work.moment)
+    if vault.rules.wants_proof(production=production):
         require_proof(work.actor)
-    if asked.reason is None and vault.rules.wants_reason(row.environment):
+    if asked.reason is None and vault.rules.wants_reason(production=production):
         raise Invalid({"reason": ["is required"]})
     refused = _too_many(work, vault)
     if refused is not None:

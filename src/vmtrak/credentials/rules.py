@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from vmtrak.inventory import Environment
 from vmtrak.sealing import KeyRing
 
+LINGERS = timedelta(days=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -21,11 +23,11 @@ class Rules:
     versions: int = 5
     rotation_days: int = 0
 
-    def wants_reason(self, environment: str | None) -> bool:
-        return _applies(self.reason, "required", environment)
+    def wants_reason(self, *, production: bool) -> bool:
+        return self.reason == "required" or (self.reason == "production" and production)
 
-    def wants_proof(self, environment: str | None) -> bool:
-        return _applies(self.step_up, "all", environment)
+    def wants_proof(self, *, production: bool) -> bool:
+        return self.step_up == "all" or (self.step_up == "production" and production)
 
     def too_old(self, moment: datetime) -> datetime | None:
         """A password of this time or before is due for rotation; None if age makes none due."""
@@ -52,5 +54,10 @@ class Which:
     version: int | None = None
 
 
-def _applies(setting: str, always: str, environment: str | None) -> bool:
-    return setting == always or (setting == "production" and environment == Environment.PRODUCTION)
+def is_production(environment: str | None, left_at: datetime | None, moment: datetime) -> bool:
+    """Whether a VM counts as production, in which it is or was until a day ago.
+
+    Otherwise whoever may change it could take it out, reveal, and put it back.
+    """
+    lingers = left_at is not None and moment - left_at < LINGERS
+    return environment == Environment.PRODUCTION or lingers

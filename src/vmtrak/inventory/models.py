@@ -115,6 +115,7 @@ class VM(Audited, Base):
             "updated_by",
             "deleted_at",
             "deleted_by",
+            "left_production_at",
             "revision",
             "name_key",
             "ip_key",
@@ -159,6 +160,7 @@ class VM(Audited, Base):
     updated_by: Mapped[str] = mapped_column(String(256))
     deleted_at: Mapped[datetime | None] = mapped_column(Moment)
     deleted_by: Mapped[str | None] = mapped_column(String(256))
+    left_production_at: Mapped[datetime | None] = mapped_column(Moment)
     revision: Mapped[int] = mapped_column()
     name_key: Mapped[str] = mapped_column(Key)
     ip_key: Mapped[str] = mapped_column(Key)

@@ -15,7 +15,7 @@ from vmtrak.db import Page, Seen, Work
 from vmtrak.errors import Conflict, Invalid, NotFound, Stale
 from vmtrak.fields import Input, fold, given
 from vmtrak.inventory.lists import FIELDS, visible
-from vmtrak.inventory.models import VM, Hypervisor, NewVM, VMPatch
+from vmtrak.inventory.models import VM, Environment, Hypervisor, NewVM, VMPatch
 from vmtrak.reachability import Target, vm_port
 
 _CONFLICTS = MappingProxyType(
@@ -48,11 +48,14 @@ def change(work: Work, vm_id: int, patch: VMPatch, seen: Seen = None) -> VM:
     work.actor.require(Permission.VM_WRITE)
     values = given(patch)
     vm = locked(work, vm_id, seen)
+    was = vm.environment
     for name, value in values.items():
         setattr(vm, name, value)
     detail = audit.difference(vm)
     if not detail:
         return vm
+    if was == Environment.PRODUCTION != vm.environment:
+        vm.left_production_at = work.moment
     vm.updated_at, vm.updated_by = work.moment, work.actor.username
     vm.derive(_hypervisor(work, vm.hypervisor_id))
     work.flush(_CONFLICTS)
