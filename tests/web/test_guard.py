@@ -144,7 +144,6 @@ def test_nothing_changes_by_get(admin: Person, vm: int) -> None:
         "/admin/vm/ajax/lookup?name=hypervisor&term=a",
         "/admin/vm/action/anything?pks={id}",
         "/admin/statics/css/main.css",
-        "/admin/credential/list",
         "/admin/nothing/list",
         "/admin/vm/details/{id}/more",
     ],
