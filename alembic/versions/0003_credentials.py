@@ -1,5 +1,7 @@
 """Credentials of VMs, sealed; who was shown them; notices to administrators."""
 
+import re
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -11,8 +13,10 @@ depends_on = None
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _MOMENT = sa.DateTime(timezone=True).with_variant(sa.String(20), "sqlite")
 _KEY = sa.String().with_variant(sa.String(collation="C"), "postgresql")
-_NONCE = 16
-"""Characters of base64 that the 12 bytes of a nonce take."""
+_FORMERLY_SEALED = re.compile(
+    r"(?P<head>v1\.(?P<key_id>[A-Za-z0-9._-]{1,32}))\.(?P<nonce>[\w-]{16})(?P<box>[\w-]+)", re.ASCII
+)
+"""The 12 bytes of a nonce take 16 characters of base64."""
 
 
 def _moment(name: str, *, null: bool = False) -> sa.Column:
@@ -61,7 +65,7 @@ def upgrade() -> None:
         _moment("created_at"),
         sa.PrimaryKeyConstraint("key_id", name="pk_sealing_keys"),
     )
-    _part_nonces()
+    _name_keys_of_factors()
 
 
 def _credentials() -> None:
@@ -146,13 +150,21 @@ def _reveals() -> None:
     )
 
 
-def _part_nonces() -> None:
-    """Put the dot behind the nonce that the format has from now on; it takes no key to do so."""
-    factors = sa.table("second_factors", sa.column("id"), sa.column("sealed_secret"))
+def _name_keys_of_factors() -> None:
+    """Bring sealed secrets into the format of this version; it takes no key to do so.
+
+    A dot parts the nonce from the rest, and the key has a column of its own. A damaged text stays
+    as it is and names none.
+    """
+    key_id = sa.Column("key_id", sa.String(32), nullable=False, server_default="")
+    op.add_column("second_factors", key_id)
+    op.create_index("ix_second_factors_key_id", "second_factors", ["key_id"])
+    factors = sa.table("second_factors", *map(sa.column, ("id", "sealed_secret", "key_id")))
     connection = op.get_bind()
-    for row in connection.execute(sa.select(factors)).all():
-        head, _, rest = row.sealed_secret.rpartition(".")
-        parted = f"{head}.{rest[:_NONCE]}.{rest[_NONCE:]}"
-        connection.execute(
-            sa.update(factors).where(factors.c.id == row.id).values(sealed_secret=parted)
-        )
+    for row in connection.execute(sa.select(factors.c.id, factors.c.sealed_secret)).all():
+        found = _FORMERLY_SEALED.fullmatch(row.sealed_secret)
+        if found is None:
+            continue
+        fresh = {"sealed_secret": "{head}.{nonce}.{box}".format(**found.groupdict())}
+        named = sa.update(factors).where(factors.c.id == row.id)
+        connection.execute(named.values(key_id=found["key_id"], **fresh))

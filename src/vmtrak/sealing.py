@@ -144,10 +144,6 @@ class KeyRing:
             raise Damaged from None
         return plain.decode("utf-8", "surrogatepass")
 
-    def is_current(self, sealed: Sealed) -> bool:
-        """Whether it was sealed with the key that seals now."""
-        return sealed.key_id == self._first
-
     def resealed(self, sealed: Sealed, place: Place) -> Sealed:
         """The same text under the first key. Raises as `open` does."""
         return self.seal(self.open(sealed, place), place)

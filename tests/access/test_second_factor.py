@@ -36,7 +36,7 @@ from vmtrak.accounts import (
 from vmtrak.audit import AuditEvent
 from vmtrak.db import Database
 from vmtrak.errors import Conflict, Invalid, NotFound
-from vmtrak.keys import Rekeying
+from vmtrak.keys import Rekeying, Use, in_use
 from vmtrak.sealing import KeyRing, Place, Sealed
 from vmtrak.settings import Settings
 
@@ -171,9 +171,7 @@ def put(person: Person, keys: KeyRing, secret: str) -> None:
     with person.database.work(person.actor) as work:
         second_factor.start(work, keys, "here")
         factor = work.session.scalars(select(SecondFactor)).one()
-        factor.sealed_secret = keys.seal(
-            secret, Place("second_factors", "sealed_secret", str(factor.id))
-        )
+        factor.keep(keys.seal(secret, Place("second_factors", "sealed_secret", str(factor.id))))
         factor.confirmed_at = work.moment
 
 
@@ -783,10 +781,10 @@ def test_secrets_move_to_a_new_key_and_open_without_the_old_one(
     new = ("new", bytes(range(32)))
     ring = KeyRing([new, *settings.sealing_keys()])
     with database.read() as session:
-        assert second_factor.sealed_with(session) == {keys.ids[0]: 1}
+        assert in_use(session) == {keys.ids[0]: Use(factors=1)}
     assert list(Rekeying(database, ring).batches()) == [1]
     with database.work(SYSTEM) as work:
-        assert second_factor.sealed_with(work.session) == {"new": 1}
+        assert in_use(work.session) == {"new": Use(factors=1)}
         assert second_factor.accepts(work, KeyRing([new]), operator.user_id, enrolled[0].code())
 
 
@@ -796,7 +794,7 @@ def test_a_secret_whose_key_is_missing_is_told_from_a_damaged_one(
     with database.work(SYSTEM) as work:
         [factor] = work.session.scalars(select(SecondFactor))
         number, sealed = factor.id, KeyRing([("lost", bytes(range(32)))])
-        factor.sealed_secret = sealed.seal("A" * 32, second_factor.place(number))
+        factor.keep(sealed.seal("A" * 32, second_factor.place(number)))
     refused = SignIn(operator.app, "rest", "otto").code(enrolled[0].code())
     assert (refused.status_code, "is not in the key ring" in refused.text) == (503, True)
     assert "sealed with the key 'lost', which is not in the key ring" in "".join(logged)
@@ -817,7 +815,7 @@ def test_a_secret_put_into_another_row_is_refused(
     later(60)
     with database.work(SYSTEM) as work:
         rows = {each.user_id: each for each in work.session.scalars(select(SecondFactor))}
-        rows[admin.user_id].sealed_secret = Sealed(rows[operator.user_id].sealed_secret.text)
+        rows[admin.user_id].keep(Sealed(rows[operator.user_id].sealed_secret.text))
         number = rows[admin.user_id].id
     refused = SignIn(operator.app, "rest", "ada").code(phone.code())
     assert (refused.status_code, "was damaged where it is kept" in refused.text) == (503, True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.keys.stock import Stock, lay_in
-from vmtrak import keys
 from vmtrak.db import Database
+from vmtrak.keys import rekeying
 
 
 @pytest.fixture(autouse=True)
@@ -38,5 +38,6 @@ def stock(database_url: str) -> Stock:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches and no pauses between them."""
-    monkeypatch.setattr(keys, "BATCH", 7)
-    monkeypatch.setattr(keys, "PAUSE", 0)
+    monkeypatch.setattr(rekeying, "BATCH", 7)
+    monkeypatch.setattr(rekeying, "PEOPLE", 2)
+    monkeypatch.setattr(rekeying, "PAUSE", 0)

@@ -24,6 +24,7 @@ from vmtrak import cli, keys
 from vmtrak.access import SYSTEM
 from vmtrak.accounts import NewUser, users
 from vmtrak.db import Database
+from vmtrak.keys import rekeying
 
 KILLS = 20
 
@@ -41,7 +42,7 @@ def rekey(url: str, folder: Path, kill_at: int) -> None:
         "VMTRAK_DATA_DIR": str(folder),
         "VMTRAK_LOG_DIR": str(folder / "logs"),
     }
-    keys.BATCH, keys.PAUSE = 8, 0
+    rekeying.BATCH, rekeying.PAUSE = 8, 0
     countdown, real = Countdown(0), cli._worked_off
 
     def counted(run: keys.Rekeying | keys.GivingUp, stop: threading.Event, label: str) -> int:

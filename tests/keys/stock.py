@@ -61,6 +61,7 @@ def opened(database: Database, sealing: KeyRing) -> Stock:
         for factor in session.scalars(select(SecondFactor)):
             where = ("factors", factor.id, 0)
             found[where] = sealing.open(factor.sealed_secret, second_factor.place(factor.id))
+            assert factor.key_id == factor.sealed_secret.key_id
     return found
 
 
@@ -77,7 +78,7 @@ def _add_factors(work: Work, sealing: KeyRing) -> None:
         work.session.add(factor)
         work.flush()
         factor.confirmed_at = work.moment
-        factor.sealed_secret = sealing.seal(SECRET, second_factor.place(factor.id))
+        factor.keep(sealing.seal(SECRET, second_factor.place(factor.id)))
 
 
 def _add_passwords(work: Work, sealing: KeyRing, number: int) -> None:

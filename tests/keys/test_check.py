@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 
 from tests.faults.running import PROGRAM, STOP_SECONDS, ask, at_once, environment, run, serving
 from tests.keys.stock import KEYS, Stock, opened, ring, setting, spoil
@@ -14,7 +14,7 @@ from vmtrak import keys
 from vmtrak.access import SYSTEM
 from vmtrak.db import Database
 from vmtrak.keys import RingError, SealingKey
-from vmtrak.sealing import KeyRing
+from vmtrak.sealing import KeyRing, Sealed
 
 MUCH = "60 passwords and 5 second factors"
 REMEDY = (
@@ -28,6 +28,11 @@ every_start = pytest.mark.parametrize("command", ["serve --port 0", "worker", "r
 def noted(database: Database) -> set[str]:
     with database.read() as session:
         return set(session.scalars(select(SealingKey.key_id)))
+
+
+def known_text(database: Database) -> str:
+    with database.read() as session:
+        return session.scalars(select(SealingKey.sealed)).one().text
 
 
 def check(database: Database, sealing: KeyRing) -> None:
@@ -129,6 +134,32 @@ def test_a_database_of_before_is_taken_with_the_key_that_it_needs(
     assert noted(kept) == set()
     check(kept, ring("new", "old"))
     assert noted(kept) == {"new", "old"}
+
+
+@pytest.mark.parametrize("text", ["", "x", None])
+def test_a_damaged_known_text_is_made_anew_with_a_key_that_opens_what_it_sealed(
+    stock: Stock, kept: Database, text: str | None
+) -> None:
+    damaged = Sealed(known_text(kept)[:-1] + "!" if text is None else text)
+    with kept.work(SYSTEM) as work:
+        work.session.execute(update(SealingKey).values(sealed=damaged))
+    with pytest.raises(RingError, match=f"^holds another key 'old' than the one that seals {MUCH}"):
+        check(kept, KeyRing([("old", KEYS["new"])]))
+    assert known_text(kept) == damaged.text
+    with kept.read() as session:
+        assert keys.faults(session, ring("old")) == []
+    at_once(2, lambda _: check(kept, ring("old")))
+    fresh = known_text(kept)
+    check(kept, ring("old"))
+    assert known_text(kept) == fresh != damaged.text
+
+
+def test_where_a_key_sealed_nothing_its_known_text_alone_tells(kept: Database) -> None:
+    check(kept, ring("old"))
+    with kept.work(SYSTEM) as work:
+        work.session.execute(update(SealingKey).values(sealed=Sealed("x")))
+    with pytest.raises(RingError, match=r"^holds another key 'old' than the one that was there"):
+        check(kept, ring("old"))
 
 
 def test_one_damaged_value_does_not_make_a_key_the_wrong_one(stock: Stock, kept: Database) -> None:

@@ -4,6 +4,7 @@ import os
 import pty
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from click.testing import Result
 from sqlalchemy import func, select, update
 from starlette.applications import Starlette
 
+from tests.access.test_lock_order import until_somebody_waits
+from tests.access.test_second_factor import enrol
 from tests.conftest import CANARY, SECRET_KEY, Person
 from tests.credentials.conftest import added, vm_named
 from tests.faults.running import (
@@ -27,7 +30,7 @@ from tests.keys.stock import Stock, lay_in, left, opened, ring, setting
 from tests.worker.peers import until
 from vmtrak import credentials, keys
 from vmtrak.access import SYSTEM
-from vmtrak.accounts import RecoveryCode, SecondFactor, User
+from vmtrak.accounts import RecoveryCode, SecondFactor, User, second_factor
 from vmtrak.audit import AuditEvent
 from vmtrak.credentials import (
     MASK,
@@ -38,6 +41,7 @@ from vmtrak.credentials import (
     Vault,
     Which,
 )
+from vmtrak.credentials.changes import locked
 from vmtrak.db import Database
 from vmtrak.errors import NotFound
 from vmtrak.keys import SealingKey
@@ -51,6 +55,8 @@ ASKED = (
 DONE = "old is given up: 60 passwords and 5 second factors destroyed\n"
 LOST = {"lost_key": "old", "password": {"from": "•••", "to": None}}
 MARKED = {"rotation_marked": {"from": False, "to": True}}
+
+postgresql_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 OLD, NEW = f"{CANARY}old", f"{CANARY}new"
 
@@ -182,9 +188,8 @@ def test_second_factors_end_as_by_a_reset(
         work.session.execute(everybody.values(has_second_factor=True))
         for user_id in people[:2]:
             work.session.add(RecoveryCode(user_id=user_id, code_hash=f"{user_id:064}"))
-        begun = SecondFactor(
-            user_id=people[1], sealed_secret=factors[0].sealed_secret, created_at=work.moment
-        )
+        begun = SecondFactor(user_id=people[1], created_at=work.moment)
+        begun.keep(factors[0].sealed_secret)
         work.session.add(begun)
     numbers = [factor.id for factor in factors]
     reseal(kept, keys.STORES[0], numbers[1])
@@ -293,6 +298,53 @@ def test_interrupted_it_ends_between_two_batches_and_can_be_run_again(
     assert len(told(kept, "credential.update")) == 3_000
     sums = [(detail or {})["passwords"] for _, detail in told(kept, "credential.key_given_up")]
     assert sums == [6_000, rest]
+
+
+# Beside others
+
+
+@postgresql_only
+def test_who_changes_a_password_and_gives_their_name_to_it_is_in_nobodys_way(
+    database: Database, admin: Person, vault: Vault
+) -> None:
+    """They hold the credential and go on to themselves, whose factor is lost as well."""
+    enrol(admin, vault.keys)
+    number = added(admin, vm_named(admin, "web-01"), "root", OLD)
+    lost = dict.fromkeys(vault.keys.ids, keys.Use(1, 1))
+    with ThreadPoolExecutor(1) as pool:
+        with database.work(admin.actor) as work:
+            locked(work, Which(number))
+            run = pool.submit(lambda: list(keys.GivingUp(database, lost).batches()))
+            until_somebody_waits(database)
+            patch = CredentialPatch.model_validate({"password": NEW})
+            credentials.change(work, vault, Which(number), patch)
+        assert run.result(10) == [1, 2]
+
+
+@postgresql_only
+def test_people_whom_others_hold_are_passed_over_and_done_later(
+    stock: Stock, kept: Database
+) -> None:
+    with ThreadPoolExecutor(1) as pool, kept.work(SYSTEM) as work:
+        held = select(User).where(User.id.in_(select(SecondFactor.user_id))).limit(2)
+        assert len(work.session.scalars(held.with_for_update()).all()) == 2
+        assert pool.submit(forget, kept, 9).result(10) == 3
+    assert forget(kept, 1) == 1
+    assert forget(kept, 9) == 1
+
+
+@postgresql_only
+def test_people_who_are_at_work_are_not_waited_for(stock: Stock, kept: Database) -> None:
+    """A row that names a person holds them against their end only."""
+    with ThreadPoolExecutor(1) as pool, kept.work(SYSTEM) as work:
+        named = select(User).with_for_update(read=True, key_share=True)
+        work.session.scalars(named).all()
+        assert pool.submit(forget, kept, 9).result(10) == 5
+
+
+def forget(database: Database, most: int) -> int:
+    with database.work(SYSTEM) as work:
+        return second_factor.forget(work, "old", most)
 
 
 # A credential without a password

@@ -35,6 +35,7 @@ from vmtrak.access import SYSTEM
 from vmtrak.audit import AuditEvent
 from vmtrak.credentials import Credential, CredentialPassword
 from vmtrak.db import Database
+from vmtrak.keys import rekeying
 
 ROOT = Path(__file__).parents[2]
 DONE = (
@@ -146,7 +147,9 @@ def test_a_factor_that_names_no_key_is_damaged_as_well(
     stock: Stock, kept: Database, tmp_path: Path, where: dict[str, str]
 ) -> None:
     with kept.work(SYSTEM) as work:
-        work.session.execute(text("UPDATE second_factors SET sealed_secret = 'x' WHERE id = 1"))
+        work.session.execute(
+            text("UPDATE second_factors SET sealed_secret = 'x', key_id = '' WHERE id = 1")
+        )
     said = ask(tmp_path, "rekey", **where)
     assert said.exit_code == 1
     assert "second_factors 1 (of user" in said.stderr
@@ -247,7 +250,7 @@ def test_a_terminal_sees_how_far_it_is(stock: Stock, tmp_path: Path, where: dict
 def test_rows_that_others_hold_are_passed_over_and_done_later(
     stock: Stock, kept: Database, tmp_path: Path, where: dict[str, str], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(keys, "ROUNDS", 2)
+    monkeypatch.setattr(rekeying, "ROUNDS", 2)
     with kept.work(SYSTEM) as work:
         held = select(CredentialPassword).where(CredentialPassword.id.in_([3, 50]))
         assert len(work.session.scalars(held.with_for_update()).all()) == 2

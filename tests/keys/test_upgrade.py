@@ -8,7 +8,7 @@ import pyotp
 import pytest
 from alembic import command
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import select
+from sqlalchemy import insert, select, update
 
 from tests import services
 from tests.keys.stock import SECRET
@@ -19,6 +19,7 @@ from vmtrak.db import Database
 from vmtrak.sealing import KeyRing, Sealed
 
 KEY = bytes(range(32))
+TABLE = SecondFactor.metadata.tables[SecondFactor.__tablename__]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -53,10 +54,11 @@ def enrol(database: Database, name: str, key_id: str) -> int:
         given = {"username": name, "email": f"{name}@vmtrak.example", "role": "read"}
         user = users.add(work, NewUser.model_validate(given))
         work.flush()
-        factor = SecondFactor(user_id=user.id, sealed_secret=Sealed(""), created_at=work.moment)
-        work.session.add(factor)
-        work.flush()
-        factor.sealed_secret, factor.confirmed_at = sealed_formerly(key_id, factor.id), work.moment
+        values = {"user_id": user.id, "sealed_secret": Sealed(""), "created_at": work.moment}
+        row = insert(TABLE).values(**values, confirmed_at=work.moment).returning(TABLE.c.id)
+        number = work.session.execute(row).scalar_one()
+        fill = update(TABLE).where(TABLE.c.id == number)
+        work.session.execute(fill.values(sealed_secret=sealed_formerly(key_id, number)))
         return user.id
 
 
@@ -78,3 +80,25 @@ def test_second_factors_open_after_the_upgrade_and_can_be_sealed_anew(before: Da
         keys.check(work, alone)
         for factor in work.session.scalars(select(SecondFactor)):
             assert alone.open(factor.sealed_secret, second_factor.place(factor.id)) == SECRET
+
+
+@pytest.mark.parametrize("damaged", ["", "x", "v1.k.cut", f"v1.{'k' * 33}.{'A' * 60}", "v1.ключ.A"])
+def test_a_damaged_second_factor_is_kept_as_it_is_and_hinders_nothing(
+    before: Database, damaged: str
+) -> None:
+    people = [enrol(before, name, "k") for name in ("ada", "otto")]
+    with before.work(SYSTEM) as work:
+        spoiled = update(TABLE).where(TABLE.c.user_id == people[0])
+        work.session.execute(spoiled.values(sealed_secret=Sealed(damaged)))
+    assert schema.migrate(before)
+    ring = KeyRing([("new", bytes(range(32, 64))), ("k", KEY)])
+    with before.work(SYSTEM) as work:
+        keys.check(work, ring)
+        assert keys.in_use(work.session) == {"k": keys.Use(factors=1)}
+        found = work.session.scalars(select(SecondFactor.sealed_secret).order_by(SecondFactor.id))
+        assert next(found).text == damaged
+    run = keys.Rekeying(before, ring)
+    assert sum(run.batches()) == 2
+    assert len(run.damaged) == 1
+    with before.work(SYSTEM) as work:
+        keys.check(work, KeyRing([("new", bytes(range(32, 64)))]))

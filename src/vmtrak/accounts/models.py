@@ -202,7 +202,8 @@ class SecondFactor(Base):
     """A user's TOTP secret, sealed; in force once `confirmed_at` is set.
 
     Beside the one in force there may be one that is yet to take its place. `last_step` is the
-    newest time step whose code was taken: no code counts twice (RFC 6238, 5.2).
+    newest time step whose code was taken: no code counts twice (RFC 6238, 5.2). `key_id` repeats
+    what the sealed text says, so that the rows of a key are found; it is empty if none is named.
     """
 
     __tablename__ = "second_factors"
@@ -210,6 +211,7 @@ class SecondFactor(Base):
     id: Mapped[int] = mapped_column(Identifier, primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"))
     sealed_secret: Mapped[Sealed] = mapped_column(SealedText(2048))
+    key_id: Mapped[str] = mapped_column(String(32), index=True, server_default="")
     confirmed_at: Mapped[datetime | None] = mapped_column(Moment)
     last_step: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(Moment)
@@ -225,6 +227,9 @@ class SecondFactor(Base):
         ),
         {"sqlite_autoincrement": True},
     )
+
+    def keep(self, sealed: Sealed) -> None:
+        self.sealed_secret, self.key_id = sealed, sealed.key_id
 
 
 class RecoveryCode(Base):

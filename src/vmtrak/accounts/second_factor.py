@@ -4,8 +4,6 @@ import base64
 import hmac
 import re
 import secrets
-from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -20,7 +18,7 @@ from vmtrak.accounts.models import RecoveryCode, SecondFactor, User, digest
 from vmtrak.audit import Action
 from vmtrak.db import Database, Work
 from vmtrak.errors import Conflict, Invalid, NotFound, Unavailable
-from vmtrak.sealing import Damaged, KeyRing, Place, Sealed, SealingError, UnknownKey
+from vmtrak.sealing import KeyRing, Place, Sealed, SealingError, UnknownKey
 
 DIGITS, STEP = 6, 30
 """RFC 6238's own: SHA-1, six digits, a code every 30 seconds. Several widespread authenticator
@@ -93,7 +91,7 @@ def start(work: Work, keys: KeyRing, site: str) -> Enrolment:
     work.session.add(factor)
     work.flush()  # the place to seal for has the row's number
     secret = base64.b32encode(secrets.token_bytes(SECRET_BYTES)).decode("ascii")
-    factor.sealed_secret = keys.seal(secret, place(factor.id))
+    factor.keep(keys.seal(secret, place(factor.id)))
     return _enrolment(secret, user, site)
 
 
@@ -160,11 +158,16 @@ def reset(work: Work, user_id: int) -> User:
 
 
 def forget(work: Work, key_id: str, most: int) -> int:
-    """Take away what a lost key sealed, of so many people; how many secrets that was."""
+    """Take away what a lost key sealed, of so many people; how many secrets that was.
+
+    People whom others hold are passed over: who holds several and waits for nobody is never one
+    of two that wait for each other.
+    """
     work.actor.require(Permission.USERS)
-    every = work.session.execute(select(SecondFactor.user_id, SecondFactor.sealed_secret))
-    owners = sorted({user_id for user_id, sealed in every if _names(sealed, key_id)})
-    return sum(_forget_of(work, user_id, key_id) for user_id in owners[:most])
+    owners = select(SecondFactor.user_id).where(SecondFactor.key_id == key_id)
+    chosen = select(User).where(User.id.in_(owners)).order_by(User.id).limit(most)
+    found = work.session.scalars(chosen.with_for_update(skip_locked=True, key_share=True)).all()
+    return sum(_forget_of(work, user, key_id) for user in found)
 
 
 def in_force(database: Database, user_id: int) -> bool:
@@ -180,15 +183,6 @@ def accepts(work: Work, keys: KeyRing, user_id: int, code: str) -> bool:
     if _CODE.fullmatch(bare):
         return _takes_step(work, keys, user_id, bare)
     return _takes_recovery_code(work, user_id, bare)
-
-
-def sealed_with(session: Session) -> Counter[str]:
-    """How many secrets each key seals; one so damaged that it names none is not counted."""
-    found: Counter[str] = Counter()
-    for sealed in session.scalars(select(SecondFactor.sealed_secret)):
-        with suppress(Damaged):
-            found[sealed.key_id] += 1
-    return found
 
 
 def place(number: int) -> Place:
@@ -304,22 +298,14 @@ def _fresh_codes(work: Work, user: User) -> list[str]:
     return ["-".join(re.findall("....", code)) for code in made]
 
 
-def _names(sealed: Sealed, key_id: str) -> bool:
-    with suppress(Damaged):
-        return sealed.key_id == key_id
-    return False
-
-
-def _forget_of(work: Work, user_id: int, key_id: str) -> int:
+def _forget_of(work: Work, user: User, key_id: str) -> int:
     """A secret that is only being set up goes alone: the factor in force has another key."""
-    user = work.session.get_one(User, user_id, with_for_update=True)
-    every = work.session.scalars(select(SecondFactor).where(SecondFactor.user_id == user_id))
-    lost = [factor for factor in every if _names(factor.sealed_secret, key_id)]
-    if any(factor.confirmed_at for factor in lost):
+    of_key = delete(SecondFactor).where(
+        SecondFactor.user_id == user.id, SecondFactor.key_id == key_id
+    )
+    lost = work.session.scalars(of_key.returning(SecondFactor.confirmed_at)).all()
+    if any(lost):
         _taken_away(work, user)
-    else:
-        numbers = [factor.id for factor in lost]
-        work.session.execute(delete(SecondFactor).where(SecondFactor.id.in_(numbers)))
     return len(lost)
 
 
