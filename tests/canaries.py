@@ -85,9 +85,6 @@ canaries = Canaries()
 @contextmanager
 def watching() -> Iterator[None]:
     """Look at whatever leaves the tests' process; for the whole run."""
-    root = logging.getLogger()
-    handler = _Handler()
-    root.addHandler(handler)
     logger.configure(patcher=canaries.look_at_event)
     with (
         patch.object(Starlette, "__call__", _application(Starlette.__call__)),
@@ -95,12 +92,13 @@ def watching() -> Iterator[None]:
         patch.object(KeyRing, "seal", _seal(KeyRing.seal)),
     ):
         yield
-    root.removeHandler(handler)
+    logging.getLogger().removeHandler(_HANDLER)
 
 
 def watch() -> Iterator[None]:
     """Start anew and find nothing; to be registered as an automatic fixture."""
     canaries.start()
+    logging.getLogger().addHandler(_HANDLER)  # again: `logs.configure` takes away what it finds
     yield
     if canaries.found:
         pytest.fail(
@@ -203,3 +201,6 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         canaries.look(f"a log: {record.name}", self.format(record))
+
+
+_HANDLER = _Handler()
