@@ -1,11 +1,14 @@
 """The composition root: everything is wired here, and nothing else happens here."""
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from loguru import logger
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -16,15 +19,19 @@ from starlette.staticfiles import StaticFiles
 
 import vmtrak.admin
 import vmtrak.api
-from vmtrak import rdp
+from vmtrak import notices, rdp
 from vmtrak.access import Role
 from vmtrak.accounts import SessionRules
 from vmtrak.admin import Panel
 from vmtrak.admin.microsoft import refused
 from vmtrak.api import api_routes
+from vmtrak.channels import Channel, Sender
+from vmtrak.channels.smtp import Grant, Mailer, MailServer
+from vmtrak.channels.webhooks import Hook, Poster
 from vmtrak.credentials import Rules, Vault
 from vmtrak.db import Database
 from vmtrak.errors import SignInRefused, Unavailable, VmtrakError
+from vmtrak.notices import Delivery, Schedule
 from vmtrak.reachability import Prober
 from vmtrak.sealing import KeyRing
 from vmtrak.settings import NAMES, Settings, SettingsError
@@ -68,9 +75,9 @@ _FACTOR_OF: Mapping[str, frozenset[Role]] = {
 
 
 def make_state(settings: Settings, *, probing: bool = True) -> State:
-    zone = settings.timezone
+    zone, database = settings.timezone, Database(settings.database_url)
     return State(
-        database=Database(settings.database_url),
+        database=database,
         rules=SessionRules(
             settings.signing_key(),
             timedelta(minutes=settings.access_token_minutes),
@@ -84,6 +91,7 @@ def make_state(settings: Settings, *, probing: bool = True) -> State:
         today=lambda: datetime.now(zone).date(),
         secure_cookies=settings.secure_cookies,
         base_url=settings.base_url,
+        delivery=Delivery(database, notice_rules(settings)),
         oidc=provider(settings),
         site_admin_email=settings.site_admin_email,
         trusted_proxies=settings.trusted_proxies,
@@ -98,6 +106,60 @@ def _rules(settings: Settings) -> Rules:
         versions=settings.credential_versions,
         rotation_days=settings.rotation_days,
     )
+
+
+def notice_rules(settings: Settings) -> notices.Rules:
+    """What the settings say of notices, with a sender for each channel that is set up."""
+    schedule = Schedule(settings.notice_days, settings.notice_time, settings.timezone)
+    return notices.Rules(schedule, settings.base_url, settings.notice_domains, _senders(settings))
+
+
+def _senders(settings: Settings) -> dict[Channel, Callable[[], Sender]]:
+    senders: dict[Channel, Callable[[], Sender]] = {}
+    server = mail_server(settings)
+    if server is not None:
+        senders[Channel.MAIL] = partial(Mailer, server)
+    for channel, url, secret in (
+        (Channel.WEBHOOK, settings.webhook_url, settings.webhook_secret),
+        (Channel.TEAMS, settings.teams_url, None),
+        (Channel.SLACK, settings.slack_url, None),
+    ):
+        if url is not None:
+            senders[channel] = partial(
+                Poster, Hook(channel, url.get_secret_value(), _revealed(secret))
+            )
+    return senders
+
+
+def mail_server(settings: Settings) -> MailServer | None:
+    """The mail server that the settings name; None while mail is off."""
+    if settings.smtp_host is None:
+        return None
+    return MailServer(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        sender=settings.smtp_from or f"VMTrak <vmtrak@{socket.getfqdn()}>",
+        security=settings.smtp_security,
+        username=settings.smtp_username,
+        password=_revealed(settings.smtp_password),
+        grant=_grant(settings),
+        helo=settings.smtp_helo,
+    )
+
+
+def _grant(settings: Settings) -> Grant | None:
+    if settings.smtp_oauth_client_id is None or settings.smtp_token_url is None:
+        return None
+    return Grant(
+        settings.smtp_token_url,
+        settings.smtp_oauth_client_id,
+        _revealed(settings.smtp_oauth_client_secret) or "",
+        settings.smtp_oauth_scope,
+    )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None
 
 
 def rdp_rules(settings: Settings) -> rdp.Rules:
@@ -123,13 +185,12 @@ def provider(settings: Settings) -> Provider | None:
     """The OIDC provider that the settings name; it is not asked for anything yet."""
     if settings.oidc_client_id is None or settings.issuer is None:
         return None
-    secret = settings.oidc_client_secret
     return Provider(
         Registration(
             issuer=settings.issuer,
             tenant=settings.tenant,
             client_id=settings.oidc_client_id,
-            client_secret=secret.get_secret_value() if secret else None,
+            client_secret=_revealed(settings.oidc_client_secret),
             base_url=settings.base_url,
             role_claim=settings.oidc_role_claim,
             role_map=tuple((claim, Role(role)) for claim, role in settings.oidc_role_map),

@@ -71,6 +71,8 @@ class Action(StrEnum):
     USER_DEACTIVATE = "user.deactivate"
     USER_UNLOCK = "user.unlock"
     USER_LINKED = "user.linked"
+    NOTIFICATION_SENT = "notification.sent"
+    NOTIFICATION_FAILED = "notification.failed"
     PASSWORD_RESET = "user.password_reset"  # noqa: S105 - the name of an action
 
 

@@ -30,10 +30,11 @@ from vmtrak.db import Database, Work
 from vmtrak.errors import NotFound, VmtrakError
 from vmtrak.fields import parse
 from vmtrak.keys import GivingUp, Rekeying, RingError, Use
+from vmtrak.notices import Delivery, planning
 from vmtrak.schema import SchemaError
 from vmtrak.sealing import KeyRing
 from vmtrak.settings import Settings, SettingsError
-from vmtrak.worker import Worker
+from vmtrak.worker import Task, Worker
 
 P = ParamSpec("P")
 
@@ -123,15 +124,19 @@ def serve(host: str | None, port: int | None, *, no_worker: bool) -> None:
             "There is no administrator yet. Set up the first administrator here, within 24 hours:"
         )
         click.echo(f"  {users.link_address(loaded.base_url, token)}")
-    for name in loaded.unused():
-        click.echo(f"vmtrak: {name} is set, but this version does nothing with it yet", err=True)
     with _database(loaded) as database:
         worker = None if no_worker else _worker(loaded, database)
         _run(app.build(loaded), listener, worker=worker)
 
 
 def _worker(loaded: Settings, database: Database) -> Worker:
-    return Worker(database, loaded.queue_url, loaded.signing_key())
+    delivery = Delivery(database, app.notice_rules(loaded))
+
+    def plan(_stopping: threading.Event) -> None:
+        planning.run_daily(database, delivery.rules)
+
+    tasks: dict[str, Task] = {"notices": plan, "delivery": delivery.run}
+    return Worker(database, loaded.queue_url, loaded.signing_key(), tasks)
 
 
 @contextmanager

@@ -38,7 +38,6 @@ def examine(settings: Settings) -> list[Finding]:
     """Look at everything that exists so far; make nothing but what a start would make."""
     return [
         well("settings", "read and understood"),
-        *_unused(settings),
         _data_folder(settings.data_dir),
         _folder("log folder", settings.log_dir),
         _key(settings),
@@ -50,11 +49,6 @@ def examine(settings: Settings) -> list[Finding]:
         *_sign_in(settings),
         *_rdp_files(settings),
     ]
-
-
-def _unused(settings: Settings) -> Iterator[Finding]:
-    for name in settings.unused():
-        yield well("settings", f"{name} is set, but this version does nothing with it yet")
 
 
 def _folder(subject: str, path: Path) -> Finding:

@@ -13,7 +13,16 @@ from alembic.script import ScriptDirectory
 from loguru import logger
 from sqlalchemy import Connection, MetaData, NullPool, create_engine, inspect, text
 
-from vmtrak import accounts, audit, credentials, inventory, jobs, keys, notices  # noqa: F401 - each brings its tables
+from vmtrak import (  # noqa: F401 - each brings its tables
+    accounts,
+    alerts,
+    audit,
+    credentials,
+    inventory,
+    jobs,
+    keys,
+    notices,
+)
 from vmtrak.db import BUSY_TIMEOUT, Base, Database
 
 PATIENCE = 600_000

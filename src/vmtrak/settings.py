@@ -272,9 +272,43 @@ def _zone(value: object) -> object:
         raise ValueError from None
 
 
+def _days(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    days = {int(_digits(part.strip())) for part in value.split(",")}  # type: ignore[call-overload]
+    if max(days) > _FURTHEST_NOTICE:
+        raise ValueError
+    return tuple(sorted(days, reverse=True))
+
+
+def _domains(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    domains = frozenset(part.strip().lower() for part in value.split(","))
+    if not all(_DOMAIN.fullmatch(domain) for domain in domains):
+        raise ValueError
+    return domains
+
+
+def _web_address(value: SecretStr) -> SecretStr:
+    """Over TLS, but for this machine itself. Such addresses hold the key to what they open."""
+    parts = urlsplit(value.get_secret_value())
+    local = parts.hostname in {"127.0.0.1", "::1", "localhost"}
+    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+        raise ValueError
+    if not parts.hostname or parts.port == 0 or parts.fragment or parts.username is not None:
+        raise ValueError
+    if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+        raise ValueError
+    return value
+
+
 Secret = Annotated[SecretStr, AfterValidator(_genuine)]
 Number = Annotated[int, BeforeValidator(_digits)]
+WebAddress = Annotated[SecretStr, AfterValidator(_web_address)]
 _ADDRESS = r"[^\s<>@,;]+@[^\s<>@,;]+"
+_DOMAIN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
+_FURTHEST_NOTICE = 365
 _FILE_OR_SERVER = "sqlite:///path/of/a/file or"
 
 
@@ -355,6 +389,20 @@ class Settings(BaseSettings):
     smtp_security: Literal["none", "starttls", "tls"] | None = Field(
         None, description="none, starttls or tls"
     )
+    smtp_oauth_token_url: Annotated[str, AfterValidator(_issuer)] | None = Field(
+        None, description="an https:// address"
+    )
+    smtp_oauth_client_id: str | None = Field(None, description="text in UTF-8")
+    smtp_oauth_client_secret: Secret | None = Field(None, description="text in UTF-8")
+    smtp_oauth_scope: str = Field(
+        "https://outlook.office365.com/.default", description="text in UTF-8"
+    )
+    webhook_url: WebAddress | None = Field(None, description="an https:// address")
+    webhook_secret: Annotated[Secret, AfterValidator(_long_enough)] | None = Field(
+        None, description="text in UTF-8"
+    )
+    teams_url: WebAddress | None = Field(None, description="an https:// address")
+    slack_url: WebAddress | None = Field(None, description="an https:// address")
     reveals_per_hour: Number = Field(
         30, ge=1, le=1_000_000, description="a number from 1 to 1000000"
     )
@@ -378,6 +426,12 @@ class Settings(BaseSettings):
     )
     notice_time: Annotated[time, BeforeValidator(_clock_time)] = Field(
         time(8), description="a time of day such as 08:00"
+    )
+    notice_days: Annotated[tuple[int, ...], BeforeValidator(_days)] = Field(
+        (7, 1, 0), description="numbers of days from 0 to 365, separated by commas"
+    )
+    notice_domains: Annotated[frozenset[str], BeforeValidator(_domains)] = Field(
+        frozenset(), description="domains such as example.org, separated by commas"
     )
     timezone: Annotated[ZoneInfo, BeforeValidator(_zone)] = Field(
         ZoneInfo("Asia/Kolkata"), description="an IANA time zone such as Asia/Kolkata"
@@ -437,9 +491,12 @@ class Settings(BaseSettings):
     def _ring_file(self) -> Path:
         return self.data_dir / "credential-keys"
 
-    def unused(self) -> list[str]:
-        """Name the settings somebody set that this version does not act on yet."""
-        return [NAMES[field] for field in NOT_YET if field in self.model_fields_set]
+    @property
+    def smtp_token_url(self) -> str | None:
+        """Where the OAuth 2 token for the mail server comes from: what is set, or the tenant's."""
+        if self.smtp_oauth_token_url or not self.tenant:
+            return self.smtp_oauth_token_url
+        return f"{_ENTRA}/{self.tenant}/oauth2/v2.0/token"
 
 
 NAMES: Mapping[str, str] = MappingProxyType(
@@ -456,10 +513,12 @@ SECRETS = frozenset(
         "credential_keys",
         "oidc_client_secret",
         "smtp_password",
+        "smtp_oauth_client_secret",
+        "webhook_url",
+        "webhook_secret",
+        "teams_url",
+        "slack_url",
     }
-)
-NOT_YET = tuple(
-    field for field in Settings.model_fields if field == "notice_time" or field.startswith("smtp_")
 )
 
 
@@ -475,6 +534,7 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".
         raise _explained(error) from None  # the original error could show what was typed
     _refuse_half_a_provider(settings)
     _refuse_half_a_signer(settings)
+    _refuse_half_a_mailer(settings)
     return settings
 
 
@@ -502,6 +562,34 @@ def _refuse_half_a_signer(settings: Settings) -> None:
     if len(missing) == 1:
         there = next(NAMES[field] for field, path in pair.items() if path is not None)
         raise SettingsError(there, f"needs {missing[0]} beside it")
+
+
+def _refuse_half_a_mailer(settings: Settings) -> None:
+    """What the settings of mail and of the webhook need of each other, and what excludes another.
+
+    While mail is off, nothing is asked of its other settings.
+    """
+    _refuse_alone(settings, "webhook_url", "webhook_secret")
+    _refuse_alone(settings, "webhook_secret", "webhook_url")
+    if settings.smtp_host is None:
+        return
+    _refuse_alone(settings, "smtp_username", "smtp_password", "smtp_oauth_client_id")
+    _refuse_alone(settings, "smtp_password", "smtp_username")
+    _refuse_alone(settings, "smtp_oauth_client_id", "smtp_username")
+    _refuse_alone(settings, "smtp_oauth_client_id", "smtp_oauth_client_secret")
+    _refuse_alone(settings, "smtp_oauth_client_secret", "smtp_oauth_client_id")
+    if settings.smtp_token_url is None:
+        _refuse_alone(settings, "smtp_oauth_client_id", "smtp_oauth_token_url")
+    if settings.smtp_oauth_client_id and settings.smtp_password:
+        reason = f"is set beside {NAMES['smtp_password']}; set one of the two"
+        raise SettingsError(NAMES["smtp_oauth_client_id"], reason)
+
+
+def _refuse_alone(settings: Settings, field: str, *others: str) -> None:
+    """Refuse the field unless it stands beside one of the others."""
+    if getattr(settings, field) is not None and not any(getattr(settings, o) for o in others):
+        needed = " or ".join(NAMES[other] for other in others)
+        raise SettingsError(NAMES[field], f"needs {needed} beside it")
 
 
 def _ours(source: Mapping[str, str]) -> dict[str, str]:

@@ -11,13 +11,16 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
-from huey.api import Huey, Task
+from huey.api import Huey
+from huey.api import Task as Queued
 from huey.consumer import Consumer, Scheduler
 from huey.registry import Message
 from huey.serializer import Serializer
@@ -31,8 +34,11 @@ from vmtrak.access import SYSTEM
 from vmtrak.accounts import purge
 from vmtrak.db import Database, Work, now
 
-TICK = 60
+TICK = 30
 """Seconds between two looks at what is due."""
+
+THREADS = 2
+"""Jobs at the same time: a mail server that answers slowly must not hold up the others."""
 
 PAUSE = 0.1
 """Seconds between the units of work of one job, in which others get SQLite's write lock."""
@@ -67,13 +73,22 @@ def _purge(work: Work) -> bool:
 JOBS = (Job("purge", timedelta(hours=1), _purge),)
 
 
-def perform(database: Database, job: Job, stopping: threading.Event) -> None:
-    """Do the job if it is due. A failure is logged whole and left to the next tick."""
+Task: TypeAlias = Callable[[threading.Event], object]
+"""Work that knows by itself what is due; it ends soon once the event is set."""
+
+
+def attempt(name: str, task: Task, stopping: threading.Event) -> None:
+    """Do the task. A failure is logged whole and left to the next tick."""
     try:
-        while _step(database, job) and not stopping.wait(PAUSE):
-            pass
+        task(stopping)
     except Exception:  # noqa: BLE001 - one job's bug must stop neither the others nor its next run
-        logger.exception("the job {} failed; it is tried again within {} seconds", job.name, TICK)
+        logger.exception("the job {} failed; it is tried again within {} seconds", name, TICK)
+
+
+def perform(database: Database, job: Job, stopping: threading.Event) -> None:
+    """Do the job if it is due, step by step."""
+    while _step(database, job) and not stopping.wait(PAUSE):
+        pass
 
 
 def _step(database: Database, job: Job) -> bool:
@@ -93,20 +108,28 @@ def _step(database: Database, job: Job) -> bool:
 class Worker:
     """One consumer with its threads, beside the web server or alone."""
 
-    def __init__(self, database: Database, queue_url: str, secret_key: bytes) -> None:
+    def __init__(
+        self,
+        database: Database,
+        queue_url: str,
+        secret_key: bytes,
+        tasks: Mapping[str, Task] = MappingProxyType({}),
+    ) -> None:
         self._queue = _queue(queue_url, secret_key)
-        self._consumer = _Consumer(self._queue, max_delay=LATENCY)
+        self._consumer = _Consumer(self._queue, workers=THREADS, max_delay=LATENCY)
         self._stopping: threading.Event = self._consumer.stop_flag
         self._deadline = 0.0
         for job in JOBS:
-            self._add(database, job)
+            self._add(job.name, partial(perform, database, job))
+        for name, task in tasks.items():
+            self._add(name, task)
         self._watch = threading.Thread(target=self._replace_dead, name="worker", daemon=True)
 
-    def _add(self, database: Database, job: Job) -> None:
-        def task() -> None:
-            perform(database, job, self._stopping)
+    def _add(self, name: str, task: Task) -> None:
+        def job() -> None:
+            attempt(name, task, self._stopping)
 
-        self._queue.periodic_task(_at_every_tick, name=job.name)(task)
+        self._queue.periodic_task(_at_every_tick, name=name)(job)
 
     def start(self) -> None:
         self._consumer.start()
@@ -180,20 +203,20 @@ class _Queue(Huey):
         super().__init__(name, **options)
         self._taking = _Contact("take jobs from the queue")
 
-    def dequeue(self) -> Task | None:
+    def dequeue(self) -> Queued | None:
         data = None
         with self._taking.tried():
             data = self.storage.dequeue()
         if data is None:
             return None
         try:
-            task: Task = self.deserialize_task(data)
+            task: Queued = self.deserialize_task(data)
         except _ForeignError:
             logger.warning("dropped from the queue what this installation did not put there")
             return None
         return task
 
-    def read_schedule(self, _moment: datetime | None = None) -> list[Task]:
+    def read_schedule(self, _moment: datetime | None = None) -> list[Queued]:
         """Nothing waits for its time in the queue: the database knows what is due when."""
         return []
 

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from tests.conftest import Person
 from vmtrak import admin as panel
-from vmtrak import credentials, inventory, notices
+from vmtrak import alerts, credentials, inventory
 from vmtrak.access import Scope
 from vmtrak.accounts import NewToken, NewUser, api_tokens, users
 from vmtrak.api import ENDPOINTS
@@ -101,9 +101,9 @@ MATRIX = {
     "GET /api/users/{id}/seen-credentials": (401, 403, 403, 200, 403),
     "GET /api/users/{id}/seen-credentials.csv": (401, 403, 403, 200, 403),
     "POST /api/users/{id}/seen-credentials/mark-rotation": (401, 403, 403, 200, 403),
-    "GET /api/notices": (401, 403, 403, 200, 403),
-    "POST /api/notices/{id}/read": (401, 403, 403, 200, 403),
-    "POST /api/notices/read-all": (401, 403, 403, 200, 403),
+    "GET /api/alerts": (401, 403, 403, 200, 403),
+    "POST /api/alerts/{id}/read": (401, 403, 403, 200, 403),
+    "POST /api/alerts/read-all": (401, 403, 403, 200, 403),
     "GET /api/tokens": (401, 200, 200, 200, 200),
     "POST /api/tokens": (401, 201, 201, 201, 201),
     "DELETE /api/tokens/{id}": (401, 404, 404, 200, 404),
@@ -197,15 +197,15 @@ MATRIX = {
     "POST /admin/credential/reveal/{pk}": (401, 403, 200, 200, 403),
     "POST /admin/credential/reveal/{pk}/{version}": (401, 403, 200, 200, 403),
     "GET /admin/credential/viewers/{pk}/csv": (303, 403, 200, 200, 403),
-    "GET /admin/notice/list": (303, 403, 403, 200, 403),
-    "GET /admin/notice/details/{pk}": (303, 403, 403, 404, 403),
-    "GET /admin/notice/create": (303, 403, 403, 404, 403),
-    "POST /admin/notice/create": (401, 403, 403, 404, 403),
-    "GET /admin/notice/edit/{pk}": (303, 403, 403, 404, 403),
-    "POST /admin/notice/edit/{pk}": (401, 403, 403, 404, 403),
-    "POST /admin/notice/delete": (401, 403, 403, 403, 403),
-    "POST /admin/notice/read/{pk}": (401, 403, 403, 303, 403),
-    "POST /admin/notice/read-all": (401, 403, 403, 303, 403),
+    "GET /admin/alert/list": (303, 403, 403, 200, 403),
+    "GET /admin/alert/details/{pk}": (303, 403, 403, 404, 403),
+    "GET /admin/alert/create": (303, 403, 403, 404, 403),
+    "POST /admin/alert/create": (401, 403, 403, 404, 403),
+    "GET /admin/alert/edit/{pk}": (303, 403, 403, 404, 403),
+    "POST /admin/alert/edit/{pk}": (401, 403, 403, 404, 403),
+    "POST /admin/alert/delete": (401, 403, 403, 403, 403),
+    "POST /admin/alert/read/{pk}": (401, 403, 403, 303, 403),
+    "POST /admin/alert/read-all": (401, 403, 403, 303, 403),
     "GET /admin/audit/list": (303, 403, 403, 200, 200),
     "GET /admin/audit/details/{pk}": (303, 403, 403, 200, 200),
     "GET /admin/audit/create": (303, 403, 403, 404, 404),
@@ -245,7 +245,7 @@ class Things:
     audit: int = 1
     auth: int = 999_999_999
     """Nobody's session."""
-    notice: int = 1
+    alert: int = 1
 
     def of(self, path: str) -> int:
         if path.endswith(("/restore", "/purge")):
@@ -255,7 +255,7 @@ class Things:
             "hypervisors": "hypervisor",
             "users": "user",
             "tokens": "token",
-            "notices": "notice",
+            "alerts": "alert",
         }
         word = f"{path}//".split("/")[2]
         found: int = getattr(self, words.get(word, word), 1)
@@ -287,7 +287,7 @@ def fresh(admin: Person) -> Things:
         token, _ = api_tokens.add_for(work, user.id, new)
         account = NewCredential.model_validate({"username": f"root-{n}", "password": PASSWORD})
         credential = credentials.add(work, admin.app.state.vmtrak.vault, vm.id, account)
-        notices.post(work, kind="test", key=f"test:{n}", text="Look at this.")
+        alerts.post(work, kind="test", key=f"test:{n}", text="Look at this.")
     return Things(vm.id, trashed.id, home.id, user.id, token.id, credential.id, vm.vm_name)
 
 

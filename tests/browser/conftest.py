@@ -50,7 +50,7 @@ PAGES = (
     "/admin/user/details/1",
     "/admin/user/create",
     "/admin/user/seen/1",
-    "/admin/notice/list",
+    "/admin/alert/list",
     "/admin/token/list",
     "/admin/token/create",
     "/admin/audit/list",

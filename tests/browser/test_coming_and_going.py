@@ -19,7 +19,7 @@ MENUS = {
         "Trash",
         "API tokens",
         "Users",
-        "Notices",
+        "Alerts",
         "Audit trail",
     ],
     "operator": ["Dashboard", "VMs", "Hypervisors", "Credentials", "API tokens"],
@@ -153,5 +153,5 @@ def test_the_menu_holds_what_the_role_may_open(at: Callable[..., Page]) -> None:
         page = at(person)
         page.goto("/admin/")
         found = page.get_by_role("navigation", name="Main").get_by_role("link").all_inner_texts()
-        # Behind Notices stands how many of them are unread.
+        # Behind Alerts stands how many of them are unread.
         assert [text.strip().split("\n")[0] for text in found] == wanted, person

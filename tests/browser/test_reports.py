@@ -1,4 +1,4 @@
-"""Who knows which passwords, and the notices, in a browser."""
+"""Who knows which passwords, and the alerts, in a browser."""
 
 import csv
 import io
@@ -11,13 +11,13 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import delete
 
 from tests.browser.conftest import KEY, PEOPLE, Site
-from vmtrak import credentials, inventory, notices
+from vmtrak import alerts, credentials, inventory
 from vmtrak.access import SYSTEM, Actor, Role
 from vmtrak.accounts import NewUser, actors, users
+from vmtrak.alerts import Alert
 from vmtrak.credentials import CredentialPatch, NewCredential, RevealRequest, Rules, Vault, Which
 from vmtrak.db import Work
 from vmtrak.inventory import NewVM
-from vmtrak.notices import Notice
 from vmtrak.sealing import KeyRing
 
 VAULT = Vault(KeyRing([("browser", KEY)]), Rules(per_hour=1_000))
@@ -76,11 +76,11 @@ def noticed(site: Site) -> Iterator[str]:
     """The text of a notice that nobody has read; no other is unread."""
     text = "A person whose name is <b>odd</b> has reached a limit."
     with site.database.work(SYSTEM) as work:
-        notices.read_all(work)
-        notices.post(work, kind="test", key="browser", text=text, address="/admin/user/list")
+        alerts.read_all(work)
+        alerts.post(work, kind="test", key="browser", text=text, address="/admin/user/list")
     yield text
     with site.database.work(SYSTEM) as work:
-        work.session.execute(delete(Notice).where(Notice.key == "browser"))
+        work.session.execute(delete(Alert).where(Alert.key == "browser"))
 
 
 def test_who_leaves_is_closed_and_what_they_know_is_marked(
@@ -143,17 +143,17 @@ def test_marking_works_without_scripts(at: Callable[..., Page], leaver: Leaver) 
     expect(page.locator("tbody").get_by_text("marked", exact=True)).to_have_count(3)
 
 
-def test_a_notice_stands_on_the_dashboard_until_it_is_read(admin: Page, noticed: str) -> None:
+def test_an_alert_stands_on_the_dashboard_until_it_is_read(admin: Page, noticed: str) -> None:
     admin.goto("/admin/")
     expect(admin.get_by_role("link", name=noticed)).to_be_visible()
-    menu = admin.get_by_role("navigation", name="Main").get_by_role("link", name="Notices")
-    expect(menu).to_have_accessible_name("Notices 1 unread")
+    menu = admin.get_by_role("navigation", name="Main").get_by_role("link", name="Alerts")
+    expect(menu).to_have_accessible_name("Alerts 1 unread")
     menu.click()
     expect(admin.locator("tbody tr").first).to_contain_text(noticed)
     admin.get_by_role("button", name=f"Mark as read: {noticed}").click()
     expect(admin.get_by_role("status").first).to_contain_text("Marked as read")
     expect(admin.locator("tbody tr").first).to_contain_text(PEOPLE["admin"])
-    expect(menu).to_have_accessible_name("Notices")
+    expect(menu).to_have_accessible_name("Alerts")
     admin.goto("/admin/")
     expect(admin.get_by_role("link", name=noticed)).to_have_count(0)
 
@@ -166,6 +166,6 @@ def test_no_page_is_wider_than_its_screen(
     page = at("admin", viewport={"width": width, "height": 900}, color_scheme=scheme)
     credential = f"/admin/credential/details/{leaver.numbers[1]}"
     report = f"/admin/user/seen/{leaver.number}"
-    for path in (report, "/admin/notice/list", "/admin/", credential, leaver.page):
+    for path in (report, "/admin/alert/list", "/admin/", credential, leaver.page):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path

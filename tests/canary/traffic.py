@@ -43,7 +43,7 @@ ADDRESSES = (
     "/api/users",
     "/api/audit?limit=200",
     "/api/audit?entity_type=credential",
-    "/api/notices",
+    "/api/alerts",
     "/api/dashboard/stats",
     "/api/trash",
     "/api/health",
@@ -69,7 +69,7 @@ ADDRESSES = (
     "/admin/audit/list",
     "/admin/audit/details/10",
     "/admin/trash/list",
-    "/admin/notice/list",
+    "/admin/alert/list",
 )
 """What is read of a VM and its credential; a few are wrong on purpose."""
 

@@ -18,11 +18,11 @@ from tests.faults.running import access_token, at_once, serving
 from tests.tokens.conftest import client_at, made
 from vmtrak import credentials, db
 from vmtrak.access import Scope
+from vmtrak.alerts import Alert
 from vmtrak.audit import AuditEvent
 from vmtrak.credentials import CredentialReveal, RevealRequest, Which
 from vmtrak.db import Database
 from vmtrak.errors import TooMany
-from vmtrak.notices import Notice
 from vmtrak.web import revealing
 from vmtrak.web.state import State
 
@@ -70,9 +70,9 @@ def counted(database: Database, action: str) -> int:
         return session.scalar(select(func.count()).where(AuditEvent.action == action)) or 0
 
 
-def notices(database: Database) -> list[tuple[str, str | None]]:
+def alerts(database: Database) -> list[tuple[str, str | None]]:
     with database.read() as session:
-        found = session.execute(select(Notice.text, Notice.address).order_by(Notice.id))
+        found = session.execute(select(Alert.text, Alert.address).order_by(Alert.id))
         return [(text, address) for text, address in found]
 
 
@@ -166,18 +166,18 @@ def test_the_administrators_are_told_once_for_a_person_and_an_hour(
     """By the hours of the clock: the start is half past eight."""
     for person in (operator, admin):
         assert reveal(person, number, most=1) == SECRET
-    assert notices(operator.database) == []
+    assert alerts(operator.database) == []
     for seconds in (0, 1, 1_799, 1_800, 1_801):
         clock(seconds)
         reveal(operator, number, most=1)
     reveal(admin, number, most=1)
-    told = [(text.split()[0], address) for text, address in notices(operator.database)]
+    told = [(text.split()[0], address) for text, address in alerts(operator.database)]
     mine, ada = (f"/admin/user/seen/{person.user_id}" for person in (operator, admin))
     assert told == [("otto", mine), ("otto", mine), ("ada", ada)]
-    assert "limit of 1 revealed" in notices(operator.database)[0][0]
+    assert "limit of 1 revealed" in alerts(operator.database)[0][0]
 
 
-def test_of_many_at_once_as_many_succeed_as_may_and_the_notice_is_posted_once(
+def test_of_many_at_once_as_many_succeed_as_may_and_the_alert_is_posted_once(
     operator: Person, number: int, clock: Callable[[int], None]
 ) -> None:
     clock(5)
@@ -185,7 +185,7 @@ def test_of_many_at_once_as_many_succeed_as_may_and_the_notice_is_posted_once(
     assert said == {SECRET: 5, HOUR: 7}
     assert counted(operator.database, "credential.reveal") == 5
     assert counted(operator.database, "credential.reveal_refused") == 7
-    assert len(notices(operator.database)) == 1
+    assert len(alerts(operator.database)) == 1
 
 
 # Real servers
@@ -272,6 +272,6 @@ def test_the_limit_holds_across_two_servers_on_one_database(
         "credential.reveal_refused": asked - most,
     }
     database = Database(database_url)
-    assert len({text for text, _ in notices(database)}) == 1
-    assert len(notices(database)) <= 2, "the hour of the clock may have turned meanwhile"
+    assert len({text for text, _ in alerts(database)}) == 1
+    assert len(alerts(database)) <= 2, "the hour of the clock may have turned meanwhile"
     database.close()

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import func, select
 
 from vmtrak import demo, sample
+from vmtrak.alerts import Alert
 from vmtrak.audit import Action, AuditEvent
 from vmtrak.credentials import Credential, CredentialPassword, CredentialReveal, Rules
 from vmtrak.db import Database, now
 from vmtrak.inventory import VM
-from vmtrak.notices import Notice
 from vmtrak.sample import Account
 from vmtrak.sealing import KEY_BYTES, KeyRing, Place
 
@@ -140,10 +140,10 @@ def test_its_reports_have_something_to_show(filled: Database) -> None:
         assert count(Credential.rotation_marked_at.is_not(None)) > 2
         assert count(Credential.version > 1) > 30
         people = session.scalars(select(CredentialReveal.user_id).distinct()).all()
-        notice = session.scalars(select(Notice)).one()
+        alert = session.scalars(select(Alert)).one()
     assert len(people) == len(WRITERS)
-    assert (notice.kind, notice.read_at) == ("reveal_limit", None)
-    assert notice.text.startswith("femke.bakker ")
+    assert (alert.kind, alert.read_at) == ("reveal_limit", None)
+    assert alert.text.startswith("femke.bakker ")
 
 
 def test_its_trail_is_in_the_order_of_time(filled: Database) -> None:

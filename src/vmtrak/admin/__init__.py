@@ -2,13 +2,13 @@
 
 from vmtrak.admin import base
 from vmtrak.admin.account import AccountPages
+from vmtrak.admin.alerts import AlertView
 from vmtrak.admin.connections import ConnectionPages
 from vmtrak.admin.credentials import CredentialView
 from vmtrak.admin.events import AuditView
 from vmtrak.admin.home import home
 from vmtrak.admin.hypervisors import HypervisorView
 from vmtrak.admin.microsoft import MicrosoftPages
-from vmtrak.admin.notices import NoticeView
 from vmtrak.admin.reports import ReportPages
 from vmtrak.admin.second_factor import SecondFactorPages
 from vmtrak.admin.sign_in import SignInPages
@@ -24,7 +24,7 @@ VIEWS: list[type[base.View]] = [
     TrashView,
     TokenView,
     UserView,
-    NoticeView,
+    AlertView,
     AuditView,
 ]
 

@@ -24,7 +24,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 
 import vmtrak
-from vmtrak import notices
+from vmtrak import alerts
 from vmtrak.access import Actor, Permission
 from vmtrak.accounts import actors
 from vmtrak.db import ReadSession, Seen, Work
@@ -68,7 +68,7 @@ DONE: Mapping[str, str] = {
     "password-changed": "Your password is changed, and your other sessions have ended.",
     "factor-removed": "Your second factor is removed, and its recovery codes have ended.",
     "rotation-marked": "Marked for rotation: whoever may see credentials finds them as due.",
-    "noticed": "Marked as read.",
+    "alert-read": "Marked as read.",
     "proved": "That is you. Now go on with what you wanted to do.",
     "session-ended": "The session has ended.",
     "sessions-ended": "Your other sessions have ended.",
@@ -451,7 +451,7 @@ class Panel(Admin):
         return response
 
     async def _unread(self, actor: Actor) -> int:
-        """How many notices wait for the actor. A page that tells of trouble does without."""
+        """How many alerts wait for the actor. A page that tells of trouble does without."""
         if not actor.may(Permission.USERS):
             return 0
         try:
@@ -461,7 +461,7 @@ class Panel(Admin):
 
     def _count_unread(self, actor: Actor) -> int:
         with self.state.database.read() as session:
-            return notices.unread(session, actor)
+            return alerts.unread(session, actor)
 
     async def error_page(self, request: Request, error: Exception) -> Response:
         """An error as a page."""
@@ -496,7 +496,7 @@ HEADINGS: Mapping[int, str] = {
     503: "In a moment",
 }
 
-NOTICES = "Notices"
+ALERTS = "Alerts"
 
 _MENU = (
     ("Dashboard", "/admin/", "dashboard", Permission.VM_READ),
@@ -506,7 +506,7 @@ _MENU = (
     ("Trash", "/admin/trash/list", "trash", Permission.TRASH),
     ("API tokens", "/admin/token/list", "key", Permission.ACCOUNT),
     ("Users", "/admin/user/list", "user", Permission.USERS),
-    (NOTICES, "/admin/notice/list", "bell", Permission.USERS),
+    (ALERTS, "/admin/alert/list", "bell", Permission.USERS),
     ("Audit trail", "/admin/audit/list", "audit", Permission.AUDIT_READ),
 )
 
@@ -517,7 +517,7 @@ def _menu(actor: Actor, path: str, unread: int) -> list[dict[str, Any]]:
             "label": label,
             "href": href,
             "icon": icon,
-            "unread": unread if label == NOTICES else 0,
+            "unread": unread if label == ALERTS else 0,
             "active": path == href
             or (href != "/admin/" and path.startswith(href.removesuffix("list"))),
         }

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from vmtrak import audit, credentials, notices
+from vmtrak import alerts, audit, credentials
 from vmtrak.access import Actor, Permission
 from vmtrak.admin.base import address
 from vmtrak.admin.events import told
@@ -39,16 +39,16 @@ def home(state: State, actor: Actor) -> dict[str, Any]:
             "latest": latest,
             "may_see_latest": actor.may(Permission.AUDIT_READ),
         }
-        waiting = _notices(session, actor)
-    return {"stats": stats, "notices": waiting}
+        waiting = _alerts(session, actor)
+    return {"stats": stats, "alerts": waiting}
 
 
-def _notices(session: Session, actor: Actor) -> dict[str, Any] | None:
+def _alerts(session: Session, actor: Actor) -> dict[str, Any] | None:
     """What no administrator has read; None if there is nothing, and for everybody else."""
     if not actor.may(Permission.USERS):
         return None
-    newest = notices.newest(session, actor)
-    return newest and {"newest": newest, "unread": notices.unread(session, actor)}
+    newest = alerts.newest(session, actor)
+    return newest and {"newest": newest, "unread": alerts.unread(session, actor)}
 
 
 def _passwords(session: Session, actor: Actor, rules: Rules) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from vmtrak.api import (
+    alerts,
     audit,
     auth,
     connections,
@@ -12,7 +13,6 @@ from vmtrak.api import (
     dashboard,
     hypervisors,
     microsoft,
-    notices,
     second_factor,
     seen,
     tokens,
@@ -33,7 +33,7 @@ ENDPOINTS = (
     *second_factor.ENDPOINTS,
     *users.ENDPOINTS,
     *seen.ENDPOINTS,
-    *notices.ENDPOINTS,
+    *alerts.ENDPOINTS,
     *tokens.ENDPOINTS,
     *audit.ENDPOINTS,
     *dashboard.ENDPOINTS,

@@ -200,8 +200,8 @@ class Marked(_Answer):
     marked: int
 
 
-class NoticeAnswer(_Answer):
-    """A notice to the administrators; `address` is a page of the panel."""
+class AlertAnswer(_Answer):
+    """An alert to the administrators; `address` is a page of the panel."""
 
     id: int
     kind: str

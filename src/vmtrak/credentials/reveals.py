@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from loguru import logger
 from sqlalchemy import BigInteger, bindparam, func, insert, select
 
-from vmtrak import audit, notices
+from vmtrak import alerts, audit
 from vmtrak.access import Permission
 from vmtrak.accounts import User
 from vmtrak.accounts.actors import require_proof
@@ -180,7 +180,7 @@ def _opened(vault: Vault, row: _Chosen) -> str:
 def _tell_admins(work: Work, vault: Vault) -> None:
     """Once for each person and hour."""
     actor = work.actor
-    notices.post(
+    alerts.post(
         work,
         kind="reveal_limit",
         key=f"reveal_limit:{actor.user_id}:{work.moment:%Y-%m-%dT%H}",

@@ -10,6 +10,7 @@ from vmtrak.access import Actor
 from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.credentials import Vault
 from vmtrak.db import Database
+from vmtrak.notices import Delivery
 from vmtrak.rdp import Rules
 from vmtrak.reachability import Prober
 from vmtrak.web.oidc import Provider
@@ -30,6 +31,7 @@ class State:
     today: Callable[[], date]
     secure_cookies: bool
     base_url: str
+    delivery: Delivery
     trusted_proxies: tuple[Network, ...] = ()
     oidc: Provider | None = None
     site_admin_email: str | None = None

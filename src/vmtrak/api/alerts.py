@@ -1,30 +1,30 @@
-"""REST for notices to administrators."""
+"""REST for alerts to administrators."""
 
 from starlette.responses import Response
 
-from vmtrak import notices
+from vmtrak import alerts
 from vmtrak.access import Permission
-from vmtrak.api.answers import ListAnswer, Marked, NoticeAnswer, Ok
+from vmtrak.alerts import AlertQuery
+from vmtrak.api.answers import AlertAnswer, ListAnswer, Marked, Ok
 from vmtrak.api.base import Call, Endpoint, answer, page_answer
-from vmtrak.notices import NoticeQuery
 
 
 def list_(call: Call) -> Response:
-    query = call.query(NoticeQuery)
+    query = call.query(AlertQuery)
     with call.state.database.read() as session:
-        page = notices.page(session, call.actor, query)
+        page = alerts.page(session, call.actor, query)
     return answer(page_answer(page))
 
 
 def read(call: Call) -> Response:
     with call.state.database.work(call.actor) as work:
-        notices.read(work, call.number())
+        alerts.read(work, call.number())
     return answer({"ok": True})
 
 
 def read_all(call: Call) -> Response:
     with call.state.database.work(call.actor) as work:
-        marked = notices.read_all(work)
+        marked = alerts.read_all(work)
     return answer({"ok": True, "marked": marked})
 
 
@@ -33,18 +33,18 @@ _ADMIN = Permission.USERS
 ENDPOINTS = (
     Endpoint(
         "GET",
-        "/notices",
-        "Notices to administrators, unread ones first",
-        ListAnswer[NoticeAnswer],
+        "/alerts",
+        "Alerts to administrators, unread ones first",
+        ListAnswer[AlertAnswer],
         list_,
-        query=NoticeQuery,
+        query=AlertQuery,
         permission=_ADMIN,
         errors=(422,),
     ),
     Endpoint(
         "POST",
-        "/notices/{id}/read",
-        "Mark a notice as read",
+        "/alerts/{id}/read",
+        "Mark an alert as read",
         Ok,
         read,
         permission=_ADMIN,
@@ -52,8 +52,8 @@ ENDPOINTS = (
     ),
     Endpoint(
         "POST",
-        "/notices/read-all",
-        "Mark all notices as read",
+        "/alerts/read-all",
+        "Mark all alerts as read",
         Marked,
         read_all,
         permission=_ADMIN,

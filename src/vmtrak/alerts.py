@@ -1,4 +1,4 @@
-"""Notices: what administrators are to know. A notice is a row of the same commit as its cause."""
+"""Alerts: what administrators are to know. An alert is a row of the same commit as its cause."""
 
 import re
 from datetime import datetime
@@ -17,10 +17,10 @@ from vmtrak.fields import Input, Text, blank_to_none
 _CURSOR = re.compile(r"(new|read)-([1-9][0-9]{0,17})", re.ASCII)
 
 
-class Notice(Base):
-    """`key` says what the notice is about, so that nobody is told the same twice."""
+class Alert(Base):
+    """`key` says what the alert is about, so that nobody is told the same twice."""
 
-    __tablename__ = "notices"
+    __tablename__ = "alerts"
 
     id: Mapped[int] = mapped_column(Identifier, primary_key=True)
     key: Mapped[str] = mapped_column(String(128), unique=True)
@@ -35,29 +35,29 @@ class Notice(Base):
 
 
 def post(work: Work, *, kind: str, key: str, text: str, address: str | None = None) -> None:
-    """Tell the administrators, unless a notice with this key has done so.
+    """Tell the administrators, unless an alert with this key has done so.
 
     The caller holds a lock under which no other unit of work posts the same key.
     """
-    if work.session.scalar(select(Notice.id).where(Notice.key == key)) is None:
+    if work.session.scalar(select(Alert.id).where(Alert.key == key)) is None:
         values = {"kind": kind, "key": key, "text": text, "address": address}
-        work.session.execute(insert(Notice).values(**values, created_at=work.moment))
+        work.session.execute(insert(Alert).values(**values, created_at=work.moment))
 
 
 FIELDS = (
-    Notice.id,
-    Notice.kind,
-    Notice.text,
-    Notice.address,
-    Notice.created_at,
-    Notice.read_at,
-    Notice.read_by,
+    Alert.id,
+    Alert.kind,
+    Alert.text,
+    Alert.address,
+    Alert.created_at,
+    Alert.read_at,
+    Alert.read_by,
 )
-_NEW = Notice.read_at.is_(None)
-_READ = Notice.read_at.is_not(None)
+_NEW = Alert.read_at.is_(None)
+_READ = Alert.read_at.is_not(None)
 
 
-class NoticeQuery(Input):
+class AlertQuery(Input):
     """What the list can be asked for; `unread` false asks for those that were read."""
 
     unread: Annotated[bool | None, BeforeValidator(blank_to_none)] = None
@@ -66,8 +66,8 @@ class NoticeQuery(Input):
     cursor: Annotated[str | None, Text(32)] = None
 
 
-def page(session: Session, actor: Actor, query: NoticeQuery) -> Page:
-    """One page of notices: unread ones first, of either kind the newest first."""
+def page(session: Session, actor: Actor, query: AlertQuery) -> Page:
+    """One page of alerts: unread ones first, of either kind the newest first."""
     new, known = query.unread is not False, query.unread is not True
     waiting = unread(session, actor) if new else 0
     total = waiting + (_count(session, _READ) if known else 0)
@@ -87,31 +87,31 @@ def page(session: Session, actor: Actor, query: NoticeQuery) -> Page:
 
 
 def unread(session: Session, actor: Actor) -> int:
-    """How many notices no administrator has read."""
+    """How many alerts no administrator has read."""
     actor.require(Permission.USERS)
     return _count(session, _NEW)
 
 
 def newest(session: Session, actor: Actor) -> dict[str, Any] | None:
-    """The newest of the notices that nobody has read."""
+    """The newest of the alerts that nobody has read."""
     actor.require(Permission.USERS)
     return next(iter(_found(session, _some(_NEW, None).limit(1))), None)
 
 
-def read(work: Work, notice_id: int) -> None:
+def read(work: Work, alert_id: int) -> None:
     """Note who has read it; who was first stays. Raises `NotFound`."""
     work.actor.require(Permission.USERS)
-    notice = work.session.get(Notice, notice_id, with_for_update=True)
-    if notice is None:
+    alert = work.session.get(Alert, alert_id, with_for_update=True)
+    if alert is None:
         raise NotFound
-    if notice.read_at is None:
-        notice.read_at, notice.read_by = work.moment, work.actor.username
+    if alert.read_at is None:
+        alert.read_at, alert.read_by = work.moment, work.actor.username
 
 
 def read_all(work: Work) -> int:
     """The same for all that are unread; how many those were."""
     work.actor.require(Permission.USERS)
-    changed = update(Notice).where(_NEW).returning(Notice.id)
+    changed = update(Alert).where(_NEW).returning(Alert.id)
     values = {"read_at": work.moment, "read_by": work.actor.username}
     done = work.session.scalars(
         changed.values(values), execution_options={"synchronize_session": False}
@@ -120,12 +120,12 @@ def read_all(work: Work) -> int:
 
 
 def _count(session: Session, term: ColumnElement[bool]) -> int:
-    return session.scalar(select(func.count()).select_from(Notice).where(term)) or 0
+    return session.scalar(select(func.count()).select_from(Alert).where(term)) or 0
 
 
 def _some(term: ColumnElement[bool], below: int | None) -> AnySelect:
-    chosen: AnySelect = select(*FIELDS).where(term).order_by(Notice.id.desc())
-    return chosen if below is None else chosen.where(Notice.id < below)
+    chosen: AnySelect = select(*FIELDS).where(term).order_by(Alert.id.desc())
+    return chosen if below is None else chosen.where(Alert.id < below)
 
 
 def _found(session: Session, chosen: AnySelect) -> list[dict[str, Any]]:

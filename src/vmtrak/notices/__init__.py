@@ -1,0 +1,34 @@
+"""Expiry notices: who is told of which VM, once; and the outbox from which they are delivered."""
+
+from vmtrak.notices import calendars, digests, lists, outbox, planning, recipients
+from vmtrak.notices.delivery import Delivery
+from vmtrak.notices.models import (
+    CalendarFeed,
+    Kind,
+    Message,
+    NoticeRun,
+    NotificationLog,
+    State,
+    Trigger,
+)
+from vmtrak.notices.rules import Rules
+from vmtrak.notices.schedule import Schedule
+
+__all__ = [
+    "CalendarFeed",
+    "Delivery",
+    "Kind",
+    "Message",
+    "NoticeRun",
+    "NotificationLog",
+    "Rules",
+    "Schedule",
+    "State",
+    "Trigger",
+    "calendars",
+    "digests",
+    "lists",
+    "outbox",
+    "planning",
+    "recipients",
+]

@@ -1,0 +1,132 @@
+"""What a message says at the moment when it is sent: nothing that is no longer true."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, true
+from sqlalchemy.orm import Session, aliased
+
+from vmtrak.access import Permission
+from vmtrak.accounts import User
+from vmtrak.channels import Content, Digest, Group, Line, Trial
+from vmtrak.db import AnySelect
+from vmtrak.inventory import VM, Status, visible
+from vmtrak.notices.models import Kind, Message, NotificationLog
+from vmtrak.notices.recipients import actor_of, owner_address
+from vmtrak.notices.rules import Rules
+
+MOST_LINES = 200
+"""VMs that a digest names; the others it counts."""
+
+_LOG = NotificationLog
+_NEWER = aliased(NotificationLog)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What a message says and where it goes; no content: nothing in it is true any more.
+
+    `untold` are the rows of the log of which it tells no more: their stages may become due again.
+    """
+
+    content: Content | None
+    address: str | None
+    untold: tuple[int, ...] = ()
+
+
+def letter(session: Session, rules: Rules, message: Message, today: date) -> Letter:
+    """The message as it is to be sent today.
+
+    A VM is left out that has been extended, retired or deleted since, that the person does not
+    see or own any more, or of which a newer message tells. A closed account is told nothing.
+    """
+    user = session.get(User, message.user_id) if message.user_id is not None else None
+    address = user.email if user is not None else message.address
+    if user is not None and not user.is_active:
+        return Letter(None, address, _untold(session, message, true()))
+    if message.kind == Kind.TEST:
+        return Letter(Trial(today, user.username if user is not None else ""), address)
+    holds = and_(_is_as_told(), _audience(session, rules, message, user))
+    counts = _counts(session, message, holds, today)
+    untold = _untold(session, message, ~holds)
+    if not counts:
+        return Letter(None, address, untold)
+    return Letter(Digest(today, _lines(session, message, holds, today), counts), address, untold)
+
+
+def _is_as_told() -> ColumnElement[bool]:
+    """The VM is active, expires on the day that was told, and no newer message tells of that."""
+    newer = exists().where(
+        _NEWER.vm_id == _LOG.vm_id,
+        _NEWER.expiry_date == _LOG.expiry_date,
+        _NEWER.recipient == _LOG.recipient,
+        _NEWER.id > _LOG.id,
+    )
+    alive = and_(VM.deleted_at.is_(None), VM.status == Status.ACTIVE)
+    return and_(alive, VM.expiry_key == _LOG.expiry_date, ~newer)
+
+
+def _audience(
+    session: Session, rules: Rules, message: Message, user: User | None
+) -> ColumnElement[bool]:
+    """The VM is still one of those of which this recipient is told."""
+    if user is None and message.address is None:
+        return true()
+    if user is None:
+        keys = session.scalars(_rows(select(VM.owner_key).distinct(), message)).all()
+        address = message.address
+        return VM.owner_key.in_([k for k in keys if owner_address(k, rules.domains) == address])
+    owned = VM.owner_key.in_([user.username_key, user.email_key])
+    if not user.notify_expiry:
+        return owned
+    actor = actor_of(user)
+    if actor.may(Permission.VM_READ_ALL):
+        return true()
+    return or_(owned, VM.id.in_(visible(actor).with_only_columns(VM.id)))
+
+
+def _counts(
+    session: Session, message: Message, holds: ColumnElement[bool], today: date
+) -> Mapping[Group, int]:
+    group = case(
+        (VM.expiry_key < today, Group.OVERDUE.value),
+        (VM.expiry_key == today, Group.TODAY.value),
+        (VM.expiry_key == today + timedelta(days=1), Group.TOMORROW.value),
+        else_=Group.SOON.value,
+    ).label("at")
+    counted = _rows(select(group, func.count()), message).where(holds).group_by(group)
+    return {Group(name): count for name, count in session.execute(counted)}
+
+
+def _lines(
+    session: Session, message: Message, holds: ColumnElement[bool], today: date
+) -> tuple[Line, ...]:
+    columns = (VM.id, VM.vm_name, VM.ip_address, VM.environment, VM.owner, VM.expiry_key)
+    # Those that are past come last, as the groups do.
+    order = (VM.expiry_key < today, VM.expiry_key, VM.name_key)
+    found = session.execute(
+        _rows(select(*columns), message).where(holds).order_by(*order).limit(MOST_LINES)
+    )
+    return tuple(
+        Line(
+            vm_id=row.id,
+            vm_name=row.vm_name,
+            ip_address=row.ip_address,
+            environment=row.environment,
+            owner=row.owner,
+            expiry_date=row.expiry_key,
+            days=(row.expiry_key - today).days,
+        )
+        for row in found
+    )
+
+
+def _untold(session: Session, message: Message, gone: ColumnElement[bool]) -> tuple[int, ...]:
+    return tuple(session.scalars(_rows(select(_LOG.id), message).where(gone)))
+
+
+def _rows(chosen: AnySelect, message: Message) -> AnySelect:
+    """The statement over the message's rows of the log and their VMs."""
+    joined = chosen.select_from(_LOG).join(VM, VM.id == _LOG.vm_id)
+    return joined.where(_LOG.message_id == message.id)

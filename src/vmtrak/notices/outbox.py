@@ -1,0 +1,176 @@
+"""The outbox: which message is next, what became of it, and another try."""
+
+import secrets
+from datetime import datetime, timedelta
+
+from sqlalchemy import Select, delete, or_, select
+
+from vmtrak import audit
+from vmtrak.access import Permission
+from vmtrak.audit import Action
+from vmtrak.channels import Channel
+from vmtrak.db import Work
+from vmtrak.errors import Conflict, NotFound
+from vmtrak.notices.models import Message, NotificationLog, State
+from vmtrak.notices.planning import PATIENCE
+from vmtrak.notices.rules import Rules
+
+LEASE = timedelta(minutes=15)
+"""For which a message belongs to the attempt that has begun: longer than every time limit of one
+attempt together, so that only a killed one is repeated by another."""
+
+PAUSES = tuple(timedelta(seconds=n) for n in (20, 120, 300, 900, 1800, 3600, 7200, 14400))
+"""Between the attempts: the first within a minute, then growing (RFC 5321, 4.5.4.1); the last one
+is repeated until the message is given up."""
+
+_LONGEST_ANSWER = 1024
+
+
+def claim(work: Work, channel: Channel) -> Message | None:
+    """The next message whose time has come, which is this attempt's until its lease ends."""
+    due = _due(channel, work.moment).order_by(Message.next_attempt_at, Message.id)
+    message = work.session.scalar(due.limit(1).with_for_update(skip_locked=True))
+    if message is not None:
+        message.lease = secrets.token_hex(16)
+        message.leased_until = work.moment + LEASE
+        message.attempts += 1
+    return message
+
+
+def _due(channel: str, moment: datetime) -> Select[Message]:
+    """The messages of the channel that may be tried now, and that nobody is trying."""
+    return select(Message).where(
+        Message.state == State.WAITING,
+        Message.next_attempt_at <= moment,
+        Message.channel == channel,
+        or_(Message.leased_until.is_(None), Message.leased_until <= moment),
+    )
+
+
+def sent(work: Work, message: Message, answer: str, untold: tuple[int, ...] = ()) -> State:
+    """Note that it is out, to whom and with which subject, and forget what it did not tell."""
+    held = _held(work, message)
+    if held is None:
+        return State.SENT
+    held.subject, held.sent_to = message.subject, message.sent_to
+    held.vms -= _forget(work, untold)
+    _end(work, held, State.SENT, answer)
+    _record(work, Action.NOTIFICATION_SENT, held, {"subject": held.subject})
+    return State.SENT
+
+
+def dropped(work: Work, message: Message, untold: tuple[int, ...]) -> State:
+    """Note that nothing in it was true any more, so that it was not sent."""
+    held = _held(work, message)
+    if held is not None:
+        held.vms -= _forget(work, untold)
+        _end(work, held, State.DROPPED, "Nothing in it was true any more.")
+    return State.DROPPED
+
+
+def refused(work: Work, message: Message, answer: str) -> State:
+    """Note that it will never be taken."""
+    held = _held(work, message)
+    if held is not None:
+        _fail(work, held, answer)
+    return State.FAILED
+
+
+def delayed(work: Work, message: Message, answer: str) -> State:
+    """Note that it was not taken now; the next try, or the end of all tries."""
+    held = _held(work, message)
+    if held is None:
+        return State.WAITING
+    _postpone(work, held, answer)
+    return State(held.state)
+
+
+def unreachable(work: Work, message: Message, answer: str) -> State:
+    """The same for every message of the channel whose time has come: none would get through."""
+    state = delayed(work, message, answer)
+    others = _due(message.channel, work.moment).where(Message.id != message.id)
+    for other in work.session.scalars(others.with_for_update(skip_locked=True)):
+        other.attempts += 1
+        _postpone(work, other, answer)
+    return state
+
+
+def send_again(work: Work, rules: Rules, message_id: int) -> Message:
+    """Try a message once more that failed or was kept. Raises `NotFound`, `Conflict`."""
+    work.actor.require(Permission.USERS)
+    message = work.session.get(Message, message_id, with_for_update=True)
+    if message is None:
+        raise NotFound
+    if message.state not in {State.FAILED, State.KEPT}:
+        reason = "Only what failed or was kept can be sent again."
+        raise Conflict(reason)
+    if message.channel not in rules.senders:
+        reason = "Mail is off: set VMTRAK_SMTP_HOST first."
+        raise Conflict(reason if message.channel == Channel.MAIL else "This channel is off.")
+    _revive(message, work.moment)
+    return message
+
+
+def send_all_again(work: Work, rules: Rules, most: int = 1000) -> int:
+    """The same for all that failed within the time in which a message is tried; how many."""
+    work.actor.require(Permission.USERS)
+    chosen = (
+        select(Message)
+        .where(Message.state == State.FAILED, Message.channel.in_(list(rules.senders)))
+        .order_by(Message.id.desc())
+        .limit(most)
+        .with_for_update(skip_locked=True)
+    )
+    found = work.session.scalars(chosen).all()
+    for message in found:
+        _revive(message, work.moment)
+    return len(found)
+
+
+def _revive(message: Message, moment: datetime) -> None:
+    message.state, message.attempts, message.ended_at = State.WAITING, 0, None
+    message.next_attempt_at, message.give_up_at = moment, moment + PATIENCE
+
+
+def _held(work: Work, message: Message) -> Message | None:
+    """The message, locked, if the attempt is still its own."""
+    held = work.session.get(Message, message.id, with_for_update=True)
+    return held if held is not None and held.lease == message.lease else None
+
+
+def _postpone(work: Work, held: Message, answer: str) -> None:
+    pause = PAUSES[min(held.attempts, len(PAUSES)) - 1]
+    if work.moment + pause > held.give_up_at:
+        _fail(work, held, answer)
+        return
+    held.next_attempt_at = work.moment + pause
+    held.answer, held.lease, held.leased_until = answer[:_LONGEST_ANSWER], None, None
+
+
+def _fail(work: Work, held: Message, answer: str) -> None:
+    _end(work, held, State.FAILED, answer)
+    _record(work, Action.NOTIFICATION_FAILED, held, {"answer": held.answer})
+
+
+def _end(work: Work, held: Message, state: State, answer: str) -> None:
+    held.state, held.ended_at = state, work.moment
+    held.answer, held.lease, held.leased_until = answer[:_LONGEST_ANSWER], None, None
+
+
+def _forget(work: Work, untold: tuple[int, ...]) -> int:
+    """Take rows out of the log that were not told of after all."""
+    for start in range(0, len(untold), 500):
+        some = untold[start : start + 500]
+        work.session.execute(delete(NotificationLog).where(NotificationLog.id.in_(some)))
+    return len(untold)
+
+
+def _record(work: Work, action: Action, held: Message, detail: dict[str, object]) -> None:
+    audit.record(
+        work,
+        action,
+        entity_type="notice",
+        entity_id=held.id,
+        entity_name=(held.sent_to or held.address or held.recipient)[:256],
+        detail={"channel": held.channel, "vms": held.vms, **detail},
+    )
