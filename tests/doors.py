@@ -28,6 +28,7 @@ _TOP = re.compile(r"<li>([^<]*)</li>")
 _CONFLICT = re.compile(r'<h2 id="conflict">(.*?)</h2>', re.DOTALL)
 _ERROR_PAGE = re.compile(r'<div class="error-page">.*?</h1>\s*<p>(.*?)</p>', re.DOTALL)
 _NUMBER = re.compile(r"/(\d+)$")
+_EXPECTED = re.compile(r'<input type="hidden" name="(expected)" value="(.*?)">')
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Door(Protocol):
 
     def add_vm(self, fields: Fields) -> Outcome: ...
     def change_vm(self, number: int, fields: Fields, revision: int | None = None) -> Outcome: ...
+    def extend_vm(self, number: int, fields: Fields) -> Outcome: ...
     def remove_vm(self, number: int) -> Outcome: ...
     def restore_vm(self, number: int) -> Outcome: ...
     def purge_vm(self, number: int) -> Outcome: ...
@@ -185,6 +187,13 @@ class PanelDoor:
     def change_vm(self, number: int, fields: Fields, revision: int | None = None) -> Outcome:
         return self._change("vm", number, fields, revision)
 
+    def extend_vm(self, number: int, fields: Fields) -> Outcome:
+        """With the expiry date that the VM's page shows, unless another one is given."""
+        page = self.client.get(f"/admin/vm/details/{number}").text
+        shown = {name: html.unescape(value) for name, value in _EXPECTED.findall(page)}
+        data = {**shown, **{name: _typed(value) for name, value in fields.items()}}
+        return self._post(f"/admin/vm/extend/{number}", number, data)
+
     def remove_vm(self, number: int) -> Outcome:
         return self._post("/admin/vm/delete", number, {"pk": str(number)})
 
@@ -276,6 +285,10 @@ class RestDoor:
 
     def change_vm(self, number: int, fields: Fields, revision: int | None = None) -> Outcome:
         return self._put(f"/api/vms/{number}", self._numbered(fields), revision)
+
+    def extend_vm(self, number: int, fields: Fields) -> Outcome:
+        sent = self.client.post(f"/api/vms/{number}/extend", json=dict(fields))
+        return told_by_json(sent, number)
 
     def remove_vm(self, number: int) -> Outcome:
         return told_by_json(self.client.delete(f"/api/vms/{number}"), number)

@@ -26,7 +26,8 @@ from vmtrak.admin import Panel
 from vmtrak.admin.microsoft import refused
 from vmtrak.api import api_routes
 from vmtrak.channels import Channel, Sender
-from vmtrak.channels.smtp import Grant, Mailer, MailServer
+from vmtrak.channels.smtp import Mailer, MailServer
+from vmtrak.channels.tokens import Grant
 from vmtrak.channels.webhooks import Hook, Poster
 from vmtrak.credentials import Rules, Vault
 from vmtrak.db import Database
@@ -35,6 +36,7 @@ from vmtrak.notices import Delivery, Schedule
 from vmtrak.reachability import Prober
 from vmtrak.sealing import KeyRing
 from vmtrak.settings import NAMES, Settings, SettingsError
+from vmtrak.web import calendars
 from vmtrak.web.errors import for_scripts, problem
 from vmtrak.web.guard import Guard
 from vmtrak.web.oidc import Provider, Registration
@@ -54,6 +56,7 @@ def build(settings: Settings, *, probing: bool = True) -> Starlette:
             Route("/", _to_panel),
             Route("/favicon.ico", _favicon),
             *api_routes(state),
+            calendars.route(state),
             Mount("/static/swagger", _static(vmtrak.api.__file__)),
             Mount("/static", _static(vmtrak.admin.__file__)),
             panel.mount(),

@@ -311,6 +311,23 @@ def history(
     return [{k: plain(v) for k, v in row._mapping.items()} for row in found]
 
 
+_LOOKED_AT = 5_000
+"""Of so many events the latest are chosen: there may be none but sign-ins before them."""
+
+
+def latest(
+    session: Session, actor: Actor, without: Iterable[str], most: int = 10
+) -> list[dict[str, Any]]:
+    """The newest events about other things than these kinds of rows."""
+    actor.require(Permission.AUDIT_READ)
+    newest = session.scalar(select(func.max(AuditEvent.id))) or 0
+    chosen = select(*FIELDS).where(
+        AuditEvent.id > newest - _LOOKED_AT, AuditEvent.entity_type.not_in(list(without))
+    )
+    found = session.execute(chosen.order_by(AuditEvent.id.desc()).limit(most))
+    return [{k: plain(v) for k, v in row._mapping.items()} for row in found]
+
+
 def get(session: Session, actor: Actor, event_id: int) -> dict[str, Any]:
     """One event, or `NotFound`."""
     actor.require(Permission.AUDIT_READ)

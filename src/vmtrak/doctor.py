@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from vmtrak import app, keys, schema, worker
 from vmtrak.accounts import users
+from vmtrak.channels import smtp, webhooks
 from vmtrak.db import Database, now
 from vmtrak.sealing import KeyRing
 from vmtrak.settings import Settings, SettingsError
@@ -48,6 +49,8 @@ def examine(settings: Settings) -> list[Finding]:
         *_files(settings),
         *_sign_in(settings),
         *_rdp_files(settings),
+        *_mail(settings),
+        *_webhooks(settings),
     ]
 
 
@@ -150,6 +153,30 @@ def _rdp_files(settings: Settings) -> Iterator[Finding]:
         yield mend("RDP files", f"the certificate ends on {signer.ends:%Y-%m-%d}; renew it")
     else:
         yield well("RDP files", f"signed until {signer.ends:%Y-%m-%d} by {signer.subject}")
+
+
+def _mail(settings: Settings) -> Iterator[Finding]:
+    """Whether the mail server lets VMTrak in; nothing is sent."""
+    server = app.mail_server(settings)
+    if server is None:
+        yield well("mail", "off; notices are kept in the panel. VMTRAK_SMTP_HOST is not set")
+        return
+    by_default = "" if settings.smtp_from else " (VMTRAK_SMTP_FROM is not set)"
+    fault = smtp.fault(server)
+    words = f"{server} lets VMTrak in; mail comes from {server.sender}{by_default}"
+    yield mend("mail", fault) if fault else well("mail", words)
+
+
+def _webhooks(settings: Settings) -> Iterator[Finding]:
+    """Nothing is posted: whoever reads the channel would see it."""
+    addresses = {
+        "webhook": settings.webhook_url,
+        "Teams": settings.teams_url,
+        "Slack": settings.slack_url,
+    }
+    for subject, url in addresses.items():
+        if url is not None:
+            yield well(subject, f"posts to {webhooks.site(url.get_secret_value())}")
 
 
 def _cookies(settings: Settings) -> Finding:

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, TypeVar
 
-from email_validator import EmailNotValidError, validate_email
+from email_validator import (
+    SPECIAL_USE_DOMAIN_NAMES,
+    EmailNotValidError,
+    validate_email,
+)
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -27,6 +31,10 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from vmtrak.errors import Invalid
+
+# Many a company's domain is called corp.local; mail reaches it from within. The list is the
+# library's own switch, for every address that is read.
+SPECIAL_USE_DOMAIN_NAMES[:] = [name for name in SPECIAL_USE_DOMAIN_NAMES if name != "local"]
 
 LARGEST_ID = 2**63 - 1
 """What SQLite's INTEGER and PostgreSQL's BIGINT both hold."""
@@ -279,7 +287,7 @@ def _instant(*, last: bool) -> Callable[[object], object]:
     return check
 
 
-def _number(value: object) -> object:
+def as_number(value: object) -> object:
     value = blank_to_none(value)
     if isinstance(value, bool):
         raise wrong("must be a number")
@@ -347,13 +355,13 @@ _INSTANT_SCHEMA = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}
 Instant = Annotated[datetime | None, BeforeValidator(_instant(last=False)), _INSTANT_SCHEMA]
 LastInstant = Annotated[datetime | None, BeforeValidator(_instant(last=True)), _INSTANT_SCHEMA]
 """As `Instant`, but a date alone means its last second."""
-Count = Annotated[int | None, Field(gt=0, le=1_000_000), BeforeValidator(_number)]
+Count = Annotated[int | None, Field(gt=0, le=1_000_000), BeforeValidator(as_number)]
 Amount = Annotated[
     Annotated[float, Field(gt=0, le=1_000_000_000)] | None,
     AfterValidator(whole),
-    BeforeValidator(_number),
+    BeforeValidator(as_number),
 ]
-Reference = Annotated[int | None, Field(gt=0, le=LARGEST_ID), BeforeValidator(_number)]
+Reference = Annotated[int | None, Field(gt=0, le=LARGEST_ID), BeforeValidator(as_number)]
 Email = Annotated[
     str | None,
     BeforeValidator(_email),

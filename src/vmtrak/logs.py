@@ -264,6 +264,7 @@ def _route_standard_library(level: str) -> None:
         library.propagate = True
     # At INFO it logs every statement, and at DEBUG the rows that come back.
     logging.getLogger("sqlalchemy").setLevel(logging.WARNING)
-    # At INFO they explain their own workings at every start, and one of them every minute.
-    for name in ("alembic", "huey"):
+    # At INFO they explain their own workings at every start, and one of them every minute. And
+    # httpx2 writes down every address it asks: those of webhooks are keys.
+    for name in ("alembic", "huey", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -35,6 +35,7 @@ from sqlalchemy.exc import ArgumentError
 
 PREFIX = "VMTRAK_"
 KEY_BYTES = 32
+_SHORTEST_SIGNING_KEY = 24
 _LARGEST_SECRET_FILE = 64 * 1024
 _HIGHEST_PORT = 65535
 _LONGEST_ISSUER = 512
@@ -92,6 +93,20 @@ def _genuine(value: SecretStr) -> SecretStr:
 def _long_enough(value: SecretStr) -> SecretStr:
     if len(value.get_secret_value().encode()) < KEY_BYTES:
         raise _refusal(f"must be at least {KEY_BYTES} bytes long")
+    return value
+
+
+def _signing_secret(value: SecretStr) -> SecretStr:
+    """After `whsec_` stands the key in base64 (Standard Webhooks), else the text is the key."""
+    text = value.get_secret_value()
+    if not text.startswith("whsec_"):
+        return _long_enough(value)
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if len(key) < _SHORTEST_SIGNING_KEY:
+        raise _refusal(f"needs base64 of at least {_SHORTEST_SIGNING_KEY} bytes after whsec_")
     return value
 
 
@@ -398,7 +413,7 @@ class Settings(BaseSettings):
         "https://outlook.office365.com/.default", description="text in UTF-8"
     )
     webhook_url: WebAddress | None = Field(None, description="an https:// address")
-    webhook_secret: Annotated[Secret, AfterValidator(_long_enough)] | None = Field(
+    webhook_secret: Annotated[Secret, AfterValidator(_signing_secret)] | None = Field(
         None, description="text in UTF-8"
     )
     teams_url: WebAddress | None = Field(None, description="an https:// address")

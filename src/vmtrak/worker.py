@@ -33,6 +33,7 @@ from vmtrak import jobs
 from vmtrak.access import SYSTEM
 from vmtrak.accounts import purge
 from vmtrak.db import Database, Work, now
+from vmtrak.notices import retention
 
 TICK = 30
 """Seconds between two looks at what is due."""
@@ -63,7 +64,7 @@ class Job:
 
 
 def _purge(work: Work) -> bool:
-    gone = purge.purge(work)
+    gone = {**purge.purge(work), **retention.purge(work)}
     if not any(gone.values()):
         return False
     work.after_commit(lambda: logger.bind(**gone).info("purged what had expired"))

@@ -19,6 +19,8 @@ from vmtrak.accounts import NewToken, NewUser, api_tokens, users
 from vmtrak.api import ENDPOINTS
 from vmtrak.credentials import NewCredential
 from vmtrak.inventory import NewHypervisor, NewVM, hypervisors
+from vmtrak.notices import Kind, planning
+from vmtrak.notices.recipients import Recipient
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -34,6 +36,7 @@ MATRIX = {
     "GET /favicon.ico": (308, 308, 308, 308, 308),
     "GET /static": (200, 200, 200, 200, 200),
     "GET /static/swagger": (200, 200, 200, 200, 200),
+    "GET /calendar/{token}.ics": (404, 404, 404, 404, 404),
     "GET /api/health": (200, 200, 200, 200, 200),
     "GET /api/openapi.json": (200, 200, 200, 200, 200),
     "GET /api/docs": (200, 200, 200, 200, 200),
@@ -41,6 +44,7 @@ MATRIX = {
     "POST /api/auth/refresh": (401, 401, 401, 401, 401),
     "POST /api/auth/logout": (401, 200, 200, 200, 200),
     "GET /api/auth/me": (401, 200, 200, 200, 200),
+    "PUT /api/auth/me": (401, 422, 422, 422, 422),
     "GET /api/auth/microsoft": (503, 503, 503, 503, 503),
     "GET /api/auth/microsoft/callback": (503, 503, 503, 503, 503),
     "GET /api/auth/microsoft/logout": (503, 503, 503, 503, 503),
@@ -51,6 +55,9 @@ MATRIX = {
     "POST /api/auth/second-factor/confirm": (401, 422, 422, 422, 422),
     "POST /api/auth/second-factor/recovery-codes": (401, 409, 409, 409, 409),
     "DELETE /api/auth/second-factor": (401, 200, 200, 200, 200),
+    "GET /api/auth/calendar": (401, 404, 404, 404, 404),
+    "POST /api/auth/calendar": (401, 201, 201, 201, 201),
+    "DELETE /api/auth/calendar": (401, 200, 200, 200, 200),
     "POST /api/auth/password": (401, 422, 422, 422, 422),
     "GET /api/auth/sessions": (401, 200, 200, 200, 200),
     "DELETE /api/auth/sessions": (401, 200, 200, 200, 200),
@@ -64,6 +71,8 @@ MATRIX = {
     "GET /api/vms/{id}": (401, 200, 200, 200, 200),
     "PUT /api/vms/{id}": (401, 403, 200, 200, 403),
     "DELETE /api/vms/{id}": (401, 403, 200, 200, 403),
+    "POST /api/vms/{id}/extend": (401, 403, 200, 200, 403),
+    "GET /api/vms/{id}/notices": (401, 403, 200, 200, 200),
     "POST /api/vms/{id}/restore": (401, 403, 403, 200, 403),
     "POST /api/vms/{id}/purge": (401, 403, 403, 200, 403),
     "GET /api/credentials": (401, 403, 200, 200, 403),
@@ -104,11 +113,19 @@ MATRIX = {
     "GET /api/alerts": (401, 403, 403, 200, 403),
     "POST /api/alerts/{id}/read": (401, 403, 403, 200, 403),
     "POST /api/alerts/read-all": (401, 403, 403, 200, 403),
+    "GET /api/notices": (401, 403, 403, 200, 403),
+    "GET /api/notices/due": (401, 403, 403, 200, 403),
+    "GET /api/notices/standing": (401, 403, 200, 200, 403),
+    "GET /api/notices/{id}": (401, 403, 403, 200, 403),
+    "POST /api/notices/{id}/send-again": (401, 403, 403, 409, 403),
+    "POST /api/notices/send-again": (401, 403, 403, 200, 403),
+    "POST /api/notices/test": (401, 403, 403, 409, 403),
     "GET /api/tokens": (401, 200, 200, 200, 200),
     "POST /api/tokens": (401, 201, 201, 201, 201),
     "DELETE /api/tokens/{id}": (401, 404, 404, 200, 404),
     "GET /api/audit": (401, 403, 403, 200, 200),
     "GET /api/dashboard/stats": (401, 403, 200, 200, 403),
+    "POST /api/dashboard/test-notifications": (401, 403, 403, 200, 403),
     "GET /admin/login": (200, 303, 303, 303, 303),
     "POST /admin/login": (401, 401, 401, 401, 401),
     "POST /admin/logout": (303, 303, 303, 303, 303),
@@ -130,6 +147,10 @@ MATRIX = {
     "POST /admin/account/second-factor/confirm": (401, 422, 422, 422, 422),
     "POST /admin/account/second-factor/recovery-codes": (401, 409, 409, 409, 409),
     "POST /admin/account/second-factor/remove": (401, 303, 303, 303, 303),
+    "POST /admin/account/calendar": (401, 303, 303, 303, 303),
+    "GET /admin/account/calendar/made": (303, 303, 303, 303, 303),
+    "POST /admin/account/calendar/revoke": (401, 303, 303, 303, 303),
+    "POST /admin/account/notices": (401, 422, 422, 422, 422),
     "POST /admin/account/password": (401, 422, 422, 422, 422),
     "POST /admin/account/sessions/end": (401, 422, 422, 422, 422),
     "POST /admin/account/sessions/end-all": (401, 303, 303, 303, 303),
@@ -144,6 +165,7 @@ MATRIX = {
     "GET /admin/vm/edit/{pk}": (303, 403, 200, 200, 403),
     "POST /admin/vm/edit/{pk}": (401, 403, 303, 303, 403),
     "POST /admin/vm/delete": (401, 403, 303, 303, 403),
+    "POST /admin/vm/extend/{pk}": (401, 403, 303, 303, 403),
     "GET /admin/vm/suggest": (303, 200, 200, 200, 200),
     "GET /admin/vm/reachability": (303, 200, 200, 200, 200),
     "GET /admin/hypervisor/list": (303, 403, 200, 200, 200),
@@ -206,6 +228,18 @@ MATRIX = {
     "POST /admin/alert/delete": (401, 403, 403, 403, 403),
     "POST /admin/alert/read/{pk}": (401, 403, 403, 303, 403),
     "POST /admin/alert/read-all": (401, 403, 403, 303, 403),
+    "GET /admin/notice/list": (303, 403, 403, 200, 403),
+    "GET /admin/notice/due": (303, 403, 403, 200, 403),
+    "GET /admin/notice/details/{pk}": (303, 403, 403, 200, 403),
+    "GET /admin/notice/create": (303, 403, 403, 404, 403),
+    "POST /admin/notice/create": (401, 403, 403, 404, 403),
+    "GET /admin/notice/edit/{pk}": (303, 403, 403, 404, 403),
+    "POST /admin/notice/edit/{pk}": (401, 403, 403, 404, 403),
+    "POST /admin/notice/delete": (401, 403, 403, 403, 403),
+    "POST /admin/notice/run": (401, 403, 403, 303, 403),
+    "POST /admin/notice/test": (401, 403, 403, 422, 403),
+    "POST /admin/notice/again/{pk}": (401, 403, 403, 409, 403),
+    "POST /admin/notice/again-all": (401, 403, 403, 303, 403),
     "GET /admin/audit/list": (303, 403, 403, 200, 200),
     "GET /admin/audit/details/{pk}": (303, 403, 403, 200, 200),
     "GET /admin/audit/create": (303, 403, 403, 404, 404),
@@ -246,6 +280,7 @@ class Things:
     auth: int = 999_999_999
     """Nobody's session."""
     alert: int = 1
+    notice: int = 1
 
     def of(self, path: str) -> int:
         if path.endswith(("/restore", "/purge")):
@@ -256,6 +291,7 @@ class Things:
             "users": "user",
             "tokens": "token",
             "alerts": "alert",
+            "notices": "notice",
         }
         word = f"{path}//".split("/")[2]
         found: int = getattr(self, words.get(word, word), 1)
@@ -268,7 +304,7 @@ def things(admin: Person) -> Iterator[Things]:
 
 
 def fresh(admin: Person) -> Things:
-    n = next(number)
+    n, rules = next(number), admin.app.state.vmtrak.delivery.rules
     with admin.database.work(admin.actor) as work:
         home = hypervisors.add(work, NewHypervisor(name=f"home-{n}"))
         vm = inventory.add(
@@ -288,7 +324,19 @@ def fresh(admin: Person) -> Things:
         account = NewCredential.model_validate({"username": f"root-{n}", "password": PASSWORD})
         credential = credentials.add(work, admin.app.state.vmtrak.vault, vm.id, account)
         alerts.post(work, kind="test", key=f"test:{n}", text="Look at this.")
-    return Things(vm.id, trashed.id, home.id, user.id, token.id, credential.id, vm.vm_name)
+        message = planning.new_message(
+            work, rules, Recipient.user(user), work.moment.date(), Kind.TEST
+        )
+    return Things(
+        vm=vm.id,
+        trash=trashed.id,
+        hypervisor=home.id,
+        user=user.id,
+        token=token.id,
+        credential=credential.id,
+        vm_name=vm.vm_name,
+        notice=message.id,
+    )
 
 
 def person(n: int) -> dict[str, str]:
@@ -326,6 +374,8 @@ def body(path: str) -> dict[str, Any]:
         "password": PASSWORD,
         "new_password": PASSWORD,
         "token": "no such token",
+        "choice": "owned",
+        "days": 30,
         **({"scopes": ["inventory:read"]} if path.startswith("/api") else {}),
         "scopes.inventory:read": "true",
     }

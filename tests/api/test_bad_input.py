@@ -160,6 +160,7 @@ def good_body(endpoint: Endpoint) -> dict[str, str]:
         "email": "made@vmtrak.example",
         "role": "read",
         "password": "long enough for anybody",
+        "days": 30,
         "new_password": "long enough for anybody",
     }
 

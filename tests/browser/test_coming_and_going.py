@@ -19,6 +19,7 @@ MENUS = {
         "Trash",
         "API tokens",
         "Users",
+        "Notices",
         "Alerts",
         "Audit trail",
     ],

@@ -44,7 +44,16 @@ ADDRESSES = (
     "/api/audit?limit=200",
     "/api/audit?entity_type=credential",
     "/api/alerts",
+    "/api/notices",
+    "/api/notices/due",
+    "/api/notices/standing",
+    "/api/notices/1",
+    "/api/vms/{vm}/notices",
     "/api/dashboard/stats",
+    "/api/auth/calendar",
+    "/calendar/{id}.ics",
+    "/admin/account/",
+    "/admin/account/calendar/made",
     "/api/trash",
     "/api/health",
     "/api/openapi.json",
@@ -70,6 +79,9 @@ ADDRESSES = (
     "/admin/audit/details/10",
     "/admin/trash/list",
     "/admin/alert/list",
+    "/admin/notice/list",
+    "/admin/notice/due",
+    "/admin/notice/details/1",
 )
 """What is read of a VM and its credential; a few are wrong on purpose."""
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from vmtrak.accounts import Setup
 from vmtrak.accounts.inputs import SignIn
 from vmtrak.errors import Invalid
 from vmtrak.fields import LAST, address_key, fold, parse, same
@@ -205,3 +207,14 @@ def test_what_nobody_sees_is_as_good_as_nothing(blank: str) -> None:
     assert made("notes", blank) is None
     assert refused("vm_name", blank) == ["is required"]
     assert refused("vm_name", f"vm{blank}") == ["must not contain invisible characters"]
+
+
+@pytest.mark.parametrize("address", ["it@corp.local", "it@vmtrak.test", "it@vmtrak.example"])
+def test_addresses_that_are_known_only_within_a_company_are_addresses(address: str) -> None:
+    assert Setup.model_validate({"email": address, "password": "x" * 12}).email == address
+
+
+@pytest.mark.parametrize("address", ["it@localhost", "it@vmtrak.invalid", "it@vmtrak", "it@.local"])
+def test_what_can_be_nobody_s_address_is_none(address: str) -> None:
+    with pytest.raises(ValidationError):
+        Setup.model_validate({"email": address, "password": "x" * 12})

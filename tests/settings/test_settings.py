@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
-from vmtrak.settings import NAMES, NOT_YET, SECRETS, Settings, SettingsError, load
+from vmtrak.settings import NAMES, SECRETS, Settings, SettingsError, load
 
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
 KEY = "q7Zr-0vT2mXw9LcD4nPbK8sYhE1uGfJa"
@@ -64,9 +64,25 @@ GOOD = {
     "VMTRAK_RDP_KEY": "/etc/vmtrak/rdp.key",
     "VMTRAK_RDP_CLIPBOARD": "on",
     "VMTRAK_RDP_GATEWAY": "gate.example.org:8443",
+    "VMTRAK_SMTP_OAUTH_TOKEN_URL": "https://login.example.org/token",
+    "VMTRAK_SMTP_OAUTH_CLIENT_ID": "vmtrak-mail",
+    "VMTRAK_SMTP_OAUTH_CLIENT_SECRET": "hunter2-smtp-oauth",
+    "VMTRAK_SMTP_OAUTH_SCOPE": "https://mail.example.org/.default",
+    "VMTRAK_WEBHOOK_URL": "https://hooks.example.org/vmtrak?key=hunter2",
+    "VMTRAK_WEBHOOK_SECRET": f"whsec_{OTHER}",
+    "VMTRAK_TEAMS_URL": "https://flow.example.org:443/workflows/hunter2?sig=hunter2",
+    "VMTRAK_SLACK_URL": "http://127.0.0.1:8080/services/hunter2",
     "VMTRAK_NOTICE_TIME": "17:45",
+    "VMTRAK_NOTICE_DAYS": "30, 7,1,0",
+    "VMTRAK_NOTICE_DOMAINS": "Example.org, corp.local",
     "TZ": "Europe/Berlin",
 }
+
+BY_PASSWORD = {name: value for name, value in GOOD.items() if "_SMTP_OAUTH_" not in name}
+BY_TOKEN = {name: value for name, value in GOOD.items() if name != "VMTRAK_SMTP_PASSWORD"}
+"""Everything that can be set at the same time: a mail server takes either."""
+WEBHOOK = ("VMTRAK_WEBHOOK_URL", "VMTRAK_WEBHOOK_SECRET")
+"""Neither is taken without the other."""
 
 
 def read(**given: str) -> Settings:
@@ -95,6 +111,8 @@ def test_without_any_variable_the_defaults_hold() -> None:
     assert (settings.smtp_port, settings.smtp_security) == (25, None)
     assert (settings.reveals_per_hour, settings.reveal_reason) == (30, "optional")
     assert (settings.reveal_step_up, settings.notice_time) == ("off", time(8))
+    assert (settings.notice_days, settings.notice_domains) == ((7, 1, 0), frozenset())
+    assert settings.smtp_oauth_scope == "https://outlook.office365.com/.default"
     assert (settings.rdp_cert, settings.rdp_key, settings.rdp_gateway) == (None, None, None)
     assert settings.rdp_clipboard == "off"
     assert settings.timezone == ZoneInfo("Asia/Kolkata")
@@ -107,12 +125,20 @@ def test_no_secret_has_a_default() -> None:
 
 
 def test_every_setting_can_be_set() -> None:
-    settings = load(GOOD, dotenv=None)
-    assert settings.model_fields_set == set(NAMES)
     assert set(GOOD) == set(NAMES.values())
+    for chosen in (BY_PASSWORD, BY_TOKEN):
+        fields = load(chosen, dotenv=None).model_fields_set
+        assert {NAMES[field] for field in fields} == set(chosen)
+
+
+def test_every_setting_is_understood() -> None:
+    settings = load(BY_TOKEN, dotenv=None)
     assert settings.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
     assert settings.oidc_role_map == (("VMTrak.Admin", "admin"), ("a=b", "read"))
     assert settings.notice_time == time(17, 45)
+    assert settings.notice_days == (30, 7, 1, 0)
+    assert settings.notice_domains == {"example.org", "corp.local"}
+    assert settings.smtp_token_url == "https://login.example.org/token"
     assert settings.timezone.key == "Europe/Berlin"
     assert settings.signing_key() == KEY.encode()
 
@@ -249,6 +275,39 @@ BAD = [
     ("VMTRAK_REVEAL_STEP_UP", "on"),
     ("VMTRAK_NOTICE_TIME", "24:00"),
     ("VMTRAK_NOTICE_TIME", "8"),
+    ("VMTRAK_NOTICE_DAYS", "7,"),
+    ("VMTRAK_NOTICE_DAYS", "-1"),
+    ("VMTRAK_NOTICE_DAYS", "366"),
+    ("VMTRAK_NOTICE_DAYS", "a week"),
+    *(
+        (name, url)
+        for name in ("VMTRAK_WEBHOOK_URL", "VMTRAK_TEAMS_URL", "VMTRAK_SLACK_URL")
+        for url in (
+            "http://hooks.example.org/x",
+            "http://127.0.0.1.example.org/x",
+            "hooks.example.org/x",
+            "https:///x",
+            "https://vmtrak@hooks.example.org/x",
+            "https://:hunter2@hooks.example.org/x",
+            "https://hooks.example.org/x#y",
+            "https://hooks.example.org:0/x",
+            "https://hooks.example.org:65536/x",
+            "https://hooks.example.org/x y",
+            "https://hooks.example.org/x\n",
+            "https://hooks.example.org/ü",
+            "https://[::g]/x",
+            "file:///etc/passwd",
+        )
+    ),
+    ("VMTRAK_WEBHOOK_SECRET", KEY[:31]),
+    ("VMTRAK_WEBHOOK_SECRET", f"whsec_{base64.b64encode(bytes(range(23))).decode()}"),
+    ("VMTRAK_WEBHOOK_SECRET", f"whsec_{OTHER[:-1]}"),
+    ("VMTRAK_WEBHOOK_SECRET", f"whsec_!{OTHER}"),
+    ("VMTRAK_WEBHOOK_SECRET", f"whsec_{'ü' * 44}"),
+    ("VMTRAK_NOTICE_DOMAINS", "example.org,"),
+    ("VMTRAK_NOTICE_DOMAINS", "@example.org"),
+    ("VMTRAK_NOTICE_DOMAINS", "-a.example.org"),
+    ("VMTRAK_SMTP_OAUTH_TOKEN_URL", "http://login.example.org/token"),
     ("TZ", "Asia"),
     ("TZ", "Mars/Olympus"),
     ("TZ", "../../etc/passwd"),
@@ -317,7 +376,12 @@ PLACEHOLDERS = [
     "change-me-change-me-change-me-change-me",
     "please-replace-this-secret-key-in-production",
 ]
-TEXT_SECRETS = ["VMTRAK_SECRET_KEY", "VMTRAK_OIDC_CLIENT_SECRET", "VMTRAK_SMTP_PASSWORD"]
+TEXT_SECRETS = [
+    "VMTRAK_SECRET_KEY",
+    "VMTRAK_OIDC_CLIENT_SECRET",
+    "VMTRAK_SMTP_PASSWORD",
+    "VMTRAK_SMTP_OAUTH_CLIENT_SECRET",
+]
 
 
 @pytest.mark.parametrize("value", PLACEHOLDERS)
@@ -349,7 +413,7 @@ def test_a_secret_is_kept_to_the_letter_and_never_shown(value: str) -> None:
 
 
 def test_nothing_secret_shows_in_the_repr() -> None:
-    text = repr(load(GOOD, dotenv=None))
+    text = repr(load(BY_PASSWORD, dotenv=None)) + repr(load(BY_TOKEN, dotenv=None))
     assert "hunter2" not in text
     assert KEY not in text
     assert OTHER not in text
@@ -380,6 +444,11 @@ def test_the_secrets_are_those_the_contract_lists() -> None:
         "credential_keys",
         "oidc_client_secret",
         "smtp_password",
+        "smtp_oauth_client_secret",
+        "webhook_url",
+        "webhook_secret",
+        "teams_url",
+        "slack_url",
         "database_url",
         "queue_url",
     } == SECRETS
@@ -391,8 +460,10 @@ def test_a_secret_may_stand_in_a_file(field: str, end: str, tmp_path: Path) -> N
     name = NAMES[field]
     path = tmp_path / "secret"
     path.write_bytes((GOOD[name] + end).encode())
-    from_file = load({f"{name}_FILE": str(path)}, dotenv=None)
-    assert getattr(from_file, field) == getattr(load({name: GOOD[name]}, dotenv=None), field)
+    beside = {other: GOOD[other] for other in WEBHOOK if other != name} if name in WEBHOOK else {}
+    from_file = load({f"{name}_FILE": str(path), **beside}, dotenv=None)
+    plain = load({name: GOOD[name], **beside}, dotenv=None)
+    assert getattr(from_file, field) == getattr(plain, field)
 
 
 def test_only_one_line_break_is_dropped_from_a_file(tmp_path: Path) -> None:
@@ -570,22 +641,6 @@ def test_processes_that_start_at_once_end_up_with_one_key(tmp_path: Path) -> Non
     assert keys == {(tmp_path / "data" / "secret-key").read_bytes()}
 
 
-# What has no effect yet, and the documentation
-
-
-def test_settings_that_have_no_effect_yet_are_named_when_set() -> None:
-    assert read().unused() == []
-    assert read(VMTRAK_PORT="1", VMTRAK_SMTP_HOST="mail").unused() == ["VMTRAK_SMTP_HOST"]
-    assert load(GOOD, dotenv=None).unused() == [NAMES[field] for field in NOT_YET]
-
-
-def test_a_secret_in_a_file_that_has_no_effect_yet_is_named_too(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    path.write_text("Hunter2-smtp")
-    settings = read(VMTRAK_SMTP_PASSWORD_FILE=str(path))
-    assert settings.unused() == ["VMTRAK_SMTP_PASSWORD"]
-
-
 # The provider: settings that mean something together
 
 
@@ -633,10 +688,97 @@ def test_guests_reveal_nothing_unless_a_setting_says_so() -> None:
     )
 
 
-def documented() -> dict[str, tuple[bool, str]]:
-    """Each name in the table, with whether it is marked as a secret and its last column."""
-    rows = re.findall(r"^\| `(\w+)`( \*)? \|.*\| ([^|]+) \|$", DOCS.read_text(), re.MULTILINE)
-    return {name: (bool(mark), effect) for name, mark, effect in rows}
+# Mail: the same
+
+
+MAIL = {"VMTRAK_SMTP_HOST": "mail.example.org"}
+TOKEN = {
+    "VMTRAK_SMTP_USERNAME": "vmtrak@example.org",
+    "VMTRAK_SMTP_OAUTH_CLIENT_ID": "vmtrak-mail",
+    "VMTRAK_SMTP_OAUTH_CLIENT_SECRET": "hunter2-smtp-oauth",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (
+            {"VMTRAK_SMTP_USERNAME": "vmtrak"},
+            "VMTRAK_SMTP_USERNAME: needs VMTRAK_SMTP_PASSWORD or VMTRAK_SMTP_OAUTH_CLIENT_ID",
+        ),
+        (
+            {"VMTRAK_SMTP_PASSWORD": "hunter2"},
+            "VMTRAK_SMTP_PASSWORD: needs VMTRAK_SMTP_USERNAME beside it",
+        ),
+        (
+            TOKEN | {"VMTRAK_SMTP_USERNAME": ""},
+            "VMTRAK_SMTP_OAUTH_CLIENT_ID: needs VMTRAK_SMTP_USERNAME beside it",
+        ),
+        (
+            TOKEN | {"VMTRAK_SMTP_OAUTH_CLIENT_SECRET": ""},
+            "VMTRAK_SMTP_OAUTH_CLIENT_ID: needs VMTRAK_SMTP_OAUTH_CLIENT_SECRET beside it",
+        ),
+        (
+            {"VMTRAK_SMTP_OAUTH_CLIENT_SECRET": "hunter2"},
+            "VMTRAK_SMTP_OAUTH_CLIENT_SECRET: needs VMTRAK_SMTP_OAUTH_CLIENT_ID beside it",
+        ),
+        (TOKEN, "VMTRAK_SMTP_OAUTH_CLIENT_ID: needs VMTRAK_SMTP_OAUTH_TOKEN_URL beside it"),
+        (
+            TOKEN | {"VMTRAK_ENTRA_TENANT_ID": TENANT, "VMTRAK_SMTP_PASSWORD": "hunter2"},
+            "VMTRAK_SMTP_OAUTH_CLIENT_ID: is set beside VMTRAK_SMTP_PASSWORD; set one of the two",
+        ),
+    ],
+)
+def test_half_a_mail_server_stops_the_start(given: dict[str, str], line: str) -> None:
+    assert refusal(**MAIL, **given).startswith(line)
+    with_mail_off = {name: value for name, value in given.items() if value}
+    assert read(**with_mail_off).smtp_host is None
+
+
+def test_the_tokens_for_mail_come_from_the_tenant_unless_said_otherwise() -> None:
+    tenant = read(VMTRAK_ENTRA_TENANT_ID=TENANT, **MAIL, **TOKEN)
+    assert tenant.smtp_token_url == f"{ENTRA}/{TENANT}/oauth2/v2.0/token"
+    url = "https://login.example.org/token"
+    other = read(VMTRAK_ENTRA_TENANT_ID=TENANT, VMTRAK_SMTP_OAUTH_TOKEN_URL=url, **MAIL, **TOKEN)
+    assert other.smtp_token_url == url
+
+
+# Webhooks, Teams and Slack
+
+
+@pytest.mark.parametrize("name", WEBHOOK)
+def test_the_webhook_has_an_address_and_a_secret_or_neither(name: str) -> None:
+    [other] = [each for each in WEBHOOK if each != name]
+    assert refusal(**{name: GOOD[name]}) == f"{name}: needs {other} beside it"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_only_on_this_machine_may_a_webhook_be_without_tls(host: str) -> None:
+    url = f"http://{host}:8080/x"
+    found = read(VMTRAK_SLACK_URL=url).slack_url
+    assert found
+    assert found.get_secret_value() == url
+    assert refusal(VMTRAK_SLACK_URL="http://192.0.2.1/x") == (
+        "VMTRAK_SLACK_URL: must be an https:// address"
+    )
+
+
+def test_a_signing_secret_is_32_bytes_of_text_or_24_in_base64() -> None:
+    short = base64.b64encode(bytes(range(24))).decode()
+    for secret in (KEY, "pä" * 11, f"whsec_{short}"):
+        given = dict(zip(WEBHOOK, (GOOD["VMTRAK_WEBHOOK_URL"], secret), strict=True))
+        assert read(**given).webhook_secret
+    line = refusal(VMTRAK_WEBHOOK_SECRET=f"whsec_{short[:-4]}")
+    assert line == "VMTRAK_WEBHOOK_SECRET: needs base64 of at least 24 bytes after whsec_"
+
+
+# The documentation
+
+
+def documented() -> dict[str, bool]:
+    """Each name in the table, with whether it is marked as a secret."""
+    rows = re.findall(r"^\| `(\w+)`( \*)? \|[^\n]* \|$", DOCS.read_text(), re.MULTILINE)
+    return {name: bool(mark) for name, mark in rows}
 
 
 def test_the_documentation_lists_exactly_the_settings_there_are() -> None:
@@ -644,10 +786,8 @@ def test_the_documentation_lists_exactly_the_settings_there_are() -> None:
     assert set(documented()) == set(NAMES.values())
 
 
-def test_the_documentation_marks_the_secrets_and_what_has_no_effect_yet() -> None:
-    for field, name in NAMES.items():
-        effect = "not yet" if field in NOT_YET else "✓"
-        assert documented()[name] == (field in SECRETS, effect), name
+def test_the_documentation_marks_the_secrets() -> None:
+    assert documented() == {name: field in SECRETS for field, name in NAMES.items()}
 
 
 def test_the_documented_example_is_accepted(tmp_path: Path) -> None:
@@ -659,7 +799,6 @@ def test_the_documented_example_is_accepted(tmp_path: Path) -> None:
     path.write_text(example[1].replace("/run/secrets/vmtrak-database", str(secret)))
     settings = load({}, dotenv=path)
     assert settings.secure_cookies
-    assert settings.unused() == []
 
 
 def test_every_name_in_the_documentation_is_known() -> None:

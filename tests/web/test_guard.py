@@ -55,6 +55,11 @@ WRITES = (
     "/admin/hypervisor/delete?pks=1",
     "/admin/trash/restore/{id}",
     "/admin/trash/purge/{id}",
+    "/admin/notice/run",
+    "/admin/notice/test",
+    "/admin/notice/again/1",
+    "/admin/notice/again-all",
+    "/admin/account/notices",
     "/admin/user/create",
     "/admin/user/reset/1",
     "/admin/user/deactivate/2",
@@ -121,6 +126,11 @@ def test_nothing_changes_by_get(admin: Person, vm: int) -> None:
         "/admin/user/reset/2",
         "/admin/user/deactivate/2",
         "/admin/user/activate/2",
+        "/admin/notice/run",
+        "/admin/notice/test?channel=mail",
+        "/admin/notice/again/1",
+        "/admin/notice/again-all",
+        "/admin/account/notices?on=true",
     ):
         for method in ("GET", "HEAD", "OPTIONS"):
             answer = client.request(method, path)
@@ -141,6 +151,9 @@ def test_nothing_changes_by_get(admin: Person, vm: int) -> None:
         "/admin/vm/export/json",
         "/admin/vm/import",
         "/admin/vm/import/csv",
+        "/admin/notice/export/csv",
+        "/admin/notice/action/run",
+        "/admin/notice/{id}/answer/download",
         "/admin/vm/ajax/lookup?name=hypervisor&term=a",
         "/admin/vm/action/anything?pks={id}",
         "/admin/statics/css/main.css",

@@ -3,6 +3,7 @@
 from vmtrak.accounts import (
     actors,
     api_tokens,
+    calendar_feeds,
     identities,
     limits,
     links,
@@ -16,6 +17,7 @@ from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.accounts.inputs import (
     Code,
     FirstAdmin,
+    NewCalendar,
     NewPassword,
     NewToken,
     NewUser,
@@ -24,12 +26,14 @@ from vmtrak.accounts.inputs import (
     ProofOfIdentity,
     Setup,
     SignIn,
+    Subscription,
     TokenQuery,
     TokenState,
     UserPatch,
 )
 from vmtrak.accounts.models import (
     ApiToken,
+    CalendarFeed,
     Identity,
     OneTimeLink,
     RecoveryCode,
@@ -42,9 +46,11 @@ from vmtrak.accounts.models import (
 
 __all__ = [
     "ApiToken",
+    "CalendarFeed",
     "Code",
     "FirstAdmin",
     "Identity",
+    "NewCalendar",
     "NewPassword",
     "NewToken",
     "NewUser",
@@ -60,12 +66,14 @@ __all__ = [
     "SignIn",
     "SignInLimit",
     "SignedIn",
+    "Subscription",
     "TokenQuery",
     "TokenState",
     "User",
     "UserPatch",
     "actors",
     "api_tokens",
+    "calendar_feeds",
     "identities",
     "limits",
     "links",

@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission, Role, Scope, permissions
+from vmtrak.accounts import calendar_feeds
 from vmtrak.accounts.access_tokens import SessionRules
 from vmtrak.accounts.actors import STANDING, standing
 from vmtrak.accounts.inputs import NewToken, TokenQuery, TokenState
@@ -102,7 +103,7 @@ def revoke(work: Work, token_id: int) -> ApiToken:
 
 
 def revoke_all(work: Work, user_id: int) -> int:
-    """End every token of a user; returns how many these were."""
+    """End every token of a user, and the calendar address; returns how many these were."""
     work.actor.require(Permission.USERS)
     if work.session.get(User, user_id) is None:
         raise NotFound
@@ -116,7 +117,7 @@ def end_all(work: Work, user_id: int) -> int:
     for token in tokens:
         _revoke(work, token)
     work.flush()
-    return len(tokens)
+    return len(tokens) + calendar_feeds.end(work, user_id)
 
 
 FIELDS = (

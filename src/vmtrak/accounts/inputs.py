@@ -116,6 +116,12 @@ class Setup(Input):
     password: Password
 
 
+class Subscription(Input):
+    """Whether one wants to be told by mail of VMs that expire."""
+
+    notify_expiry: GivenFlag
+
+
 class NewPassword(Input):
     password: Password
 
@@ -255,6 +261,12 @@ class NewToken(Input):
             }
         ),
     ] = ()
+
+
+class NewCalendar(Input):
+    """A calendar address to be made: for the VMs that the person owns, or all that they see."""
+
+    owned_only: GivenFlag = False
 
 
 class TokenState(StrEnum):

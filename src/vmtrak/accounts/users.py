@@ -210,6 +210,20 @@ def change_password(work: Work, change: PasswordChange, checked: str | None) -> 
     return user
 
 
+def subscribe(work: Work, *, on: bool) -> User:
+    """Turn one's own expiry notices on or off; no change leaves no event."""
+    work.actor.require(Permission.ACCOUNT)
+    user = work.session.get(User, work.actor.user_id, with_for_update=True)
+    if user is None:
+        raise Forbidden
+    user.notify_expiry = on
+    detail = audit.difference(user)
+    if detail:
+        user.updated_at = work.moment
+        _record(work, Action.USER_UPDATE, user, detail)
+    return user
+
+
 def end_sessions(work: Work, user_id: int) -> int:
     """End all sessions of a user; returns how many these were."""
     user = _locked(work, user_id, None)

@@ -3,12 +3,14 @@
 from vmtrak.admin import base
 from vmtrak.admin.account import AccountPages
 from vmtrak.admin.alerts import AlertView
+from vmtrak.admin.calendars import CalendarPages
 from vmtrak.admin.connections import ConnectionPages
 from vmtrak.admin.credentials import CredentialView
 from vmtrak.admin.events import AuditView
 from vmtrak.admin.home import home
 from vmtrak.admin.hypervisors import HypervisorView
 from vmtrak.admin.microsoft import MicrosoftPages
+from vmtrak.admin.notices import NoticeView
 from vmtrak.admin.reports import ReportPages
 from vmtrak.admin.second_factor import SecondFactorPages
 from vmtrak.admin.sign_in import SignInPages
@@ -24,6 +26,7 @@ VIEWS: list[type[base.View]] = [
     TrashView,
     TokenView,
     UserView,
+    NoticeView,
     AlertView,
     AuditView,
 ]
@@ -36,6 +39,7 @@ class Panel(base.Panel):
         super().__init__(state, VIEWS, home)
         self.admin.router.routes[:0] = SignInPages(self).routes()
         self.admin.router.routes[:0] = AccountPages(self).routes()
+        self.admin.router.routes[:0] = CalendarPages(self).routes()
         self.admin.router.routes[:0] = MicrosoftPages(self).routes()
         self.admin.router.routes[:0] = SecondFactorPages(self).routes()
         self.admin.router.routes[:0] = ConnectionPages(self).routes()

@@ -7,10 +7,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from vmtrak.access import Actor, Permission
-from vmtrak.accounts import PasswordChange, User, sessions, users
+from vmtrak.accounts import PasswordChange, User, calendar_feeds, sessions, users
 from vmtrak.admin.base import Field, Panel, Typed, filled, posted, redirect
 from vmtrak.errors import Conflict, Invalid, TooMany
-from vmtrak.fields import parse
+from vmtrak.fields import Input, parse
 from vmtrak.web import cookies, inputs, own_password
 from vmtrak.web.errors import extra_headers, problem, status_of
 from vmtrak.web.state import State, actor_of, request_id_of
@@ -18,6 +18,10 @@ from vmtrak.web.state import State, actor_of, request_id_of
 HOME = "/admin/account/"
 
 METHODS = {"password": "password", "link": "one-time link", "microsoft": "provider"}
+
+
+class Subscription(Input):
+    on: bool
 
 
 class AccountPages:
@@ -32,6 +36,7 @@ class AccountPages:
             Route("/session", self.session),
             Route("/account/", self.account),
             Route("/account/password", self.password, methods=["POST"]),
+            Route("/account/notices", self.subscribe, methods=["POST"]),
             Route("/account/sessions/end", self.end, methods=["POST"]),
             Route("/account/sessions/end-all", self.end_others, methods=["POST"]),
         ]
@@ -68,9 +73,12 @@ class AccountPages:
         with self.state.database.read() as session:
             user = session.get_one(User, actor.user_id)
             rows = sessions.of(session, actor, user.id)
+            calendar = calendar_feeds.standing(session, actor)
         return {
             "user": users.shown(user),
+            "mail_is_on": self.state.delivery.rules.mail_is_on,
             "sessions": [{**row, "method_label": METHODS[row["method"]]} for row in rows],
+            "calendar": calendar,
             "others": sum(not row["current"] for row in rows),
         }
 
@@ -85,6 +93,15 @@ class AccountPages:
         response = redirect(HOME, "password-changed")
         cookies.set_panel(response, self.state, token)
         return response
+
+    async def subscribe(self, request: Request) -> Response:
+        on = parse(Subscription, await posted(request)).on
+        await self.state.database.writing(self._subscribe, actor_of(request), on=on)
+        return redirect(HOME, "subscribed" if on else "unsubscribed")
+
+    def _subscribe(self, actor: Actor, *, on: bool) -> None:
+        with self.state.database.work(actor) as work:
+            users.subscribe(work, on=on)
 
     async def end(self, request: Request) -> Response:
         number = inputs.number((await posted(request)).get("id", ""))

@@ -7,6 +7,7 @@ parse, unit of work, operation, render. What decisions/0004 lists is thereby clo
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -52,6 +53,7 @@ DONE: Mapping[str, str] = {
     "created": "Added.",
     "saved": "Saved.",
     "unchanged": "Nothing was changed.",
+    "extended": "Extended: the VM expires on {} now.",
     "removed": "Removed.",
     "trashed": "Moved to the trash.",
     "restored": "Brought back from the trash.",
@@ -59,9 +61,10 @@ DONE: Mapping[str, str] = {
     "deactivated": "The account is closed and its sessions have ended.",
     "activated": "The account is open again.",
     "revoked": "The token is revoked and no longer works.",
+    "calendar-revoked": "The calendar address is revoked and no longer works.",
     "unlocked": "The account is open to attempts again.",
     "their-sessions-ended": "All sessions of the account have ended.",
-    "tokens-revoked": "All API tokens of the account are revoked.",
+    "tokens-revoked": "All API tokens of the account and its calendar address are revoked.",
     "factor-reset": "The second factor is gone; a password is enough until another is set up.",
     "signed-out": "You have signed out.",
     "password": "Your password is set.",
@@ -69,11 +72,17 @@ DONE: Mapping[str, str] = {
     "factor-removed": "Your second factor is removed, and its recovery codes have ended.",
     "rotation-marked": "Marked for rotation: whoever may see credentials finds them as due.",
     "alert-read": "Marked as read.",
+    "notices-run": "Today's notices are planned; what became of each stands here.",
+    "notices-none": "There is nothing new to tell anybody today.",
+    "notice-again": "It was tried again; what came of it stands here.",
+    "notices-again": "All that failed was tried again; what came of it stands here.",
+    "subscribed": "From now on you are told by mail of all VMs that you see.",
+    "unsubscribed": "From now on you are told by mail of your own VMs only.",
     "proved": "That is you. Now go on with what you wanted to do.",
     "session-ended": "The session has ended.",
     "sessions-ended": "Your other sessions have ended.",
 }
-"""What a page says about the step before it. The cookie carries only the key."""
+"""What a page says about the step before it. The cookie carries only the key, and a date."""
 
 
 class Gate(AuthenticationBackend):
@@ -433,8 +442,8 @@ class Panel(Admin):
     ) -> Response:
         """A page with what every page needs around it."""
         actor = actor_of(request)
-        done = request.cookies.get(FLASH_COOKIE, "")
-        notes = [{"level": "success", "text": DONE[done]}] if done in DONE else []
+        done = _done_words(request.cookies.get(FLASH_COOKIE, ""))
+        notes = [{"level": "success", "text": done}] if done else []
         around = {
             "person": actor if actor.user_id else None,
             "provider": self.state.oidc.registration.name if self.state.oidc else None,
@@ -506,6 +515,7 @@ _MENU = (
     ("Trash", "/admin/trash/list", "trash", Permission.TRASH),
     ("API tokens", "/admin/token/list", "key", Permission.ACCOUNT),
     ("Users", "/admin/user/list", "user", Permission.USERS),
+    ("Notices", "/admin/notice/list", "mail", Permission.USERS),
     (ALERTS, "/admin/alert/list", "bell", Permission.USERS),
     ("Audit trail", "/admin/audit/list", "audit", Permission.AUDIT_READ),
 )
@@ -535,8 +545,17 @@ def proof_first(actor: Actor, back: str) -> Response | None:
     return None
 
 
+def _done_words(done: str) -> str | None:
+    """What a page says for a key of `DONE`, behind which a full stop and a date may stand."""
+    key, _, day = done.partition(".")
+    try:
+        return DONE[key].format(date.fromisoformat(day) if day else "")
+    except (KeyError, ValueError):  # not from here
+        return None
+
+
 def redirect(address: str, done: str | None = None) -> Response:
-    """Go on to a page, which says what was done."""
+    """Go on to a page, which says what was done: a key of `DONE`, and a date if it takes one."""
     response = RedirectResponse(address, 303)
     if done:
         response.set_cookie(

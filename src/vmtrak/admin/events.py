@@ -55,6 +55,8 @@ LABELS: Mapping[str, str] = {
     "user.password_reset": "reset the password",
     "user.unlock": "unlocked",
     "user.linked": "claimed the account",
+    "notification.sent": "sent notices to",
+    "notification.failed": "could not send notices to",
 }
 
 _WORDS: Mapping[str, str] = {
@@ -82,6 +84,8 @@ _WORDS: Mapping[str, str] = {
     "limit": "Reveals an hour",
     "second_factor_required": "Second factor required",
     "has_second_factor": "Has a second factor",
+    "vms": "VMs",
+    "owned_only": "Only their own VMs",
 }
 
 KINDS: Mapping[str, str] = {
@@ -89,11 +93,18 @@ KINDS: Mapping[str, str] = {
     "credential": "Credential",
     "hypervisor": "Hypervisor",
     "user": "User",
-    "token": "API token",
+    "token": "Token",
     "auth": "Sign-in",
+    "notice": "Notice",
 }
 
-_PAGES = {"vm": "vm", "hypervisor": "hypervisor", "user": "user", "token": "token"}
+_PAGES = {
+    "vm": "vm",
+    "hypervisor": "hypervisor",
+    "user": "user",
+    "token": "token",
+    "notice": "notice",
+}
 _GONE = {"vm.delete", "vm.purge", "hypervisor.delete"}
 _UNSAID = {("credential", "vm_id")}
 """Details that only repeat what the event says already."""
@@ -159,13 +170,22 @@ def _told(event: dict[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
             facts.append({"label": word(name), "value": _said(name, value, names)})
     kind, number = event["entity_type"], event["entity_id"]
     linked = kind in _PAGES and number and event["action"] not in _GONE
+    extended = event["action"] == Action.VM_UPDATE and _only_later(changes)
     return {
         **event,
-        "action_label": LABELS.get(event["action"], event["action"]),
+        "action_label": "extended" if extended else LABELS.get(event["action"], event["action"]),
         "entity_href": f"/admin/{_PAGES[kind]}/details/{number}" if linked else None,
         "changes": changes,
         "facts": facts,
     }
+
+
+def _only_later(changes: list[dict[str, Any]]) -> bool:
+    """Whether all that changed is that an expiry date became a later one."""
+    if [change["name"] for change in changes] != ["expiry_date"]:
+        return False
+    before, after = changes[0]["from"], changes[0]["to"]
+    return before is not None and after is not None and after > before
 
 
 def _said(name: str, value: Any, names: Mapping[int, str]) -> str | None:  # noqa: ANN401 - any JSON

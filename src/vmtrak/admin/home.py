@@ -10,8 +10,8 @@ from vmtrak import alerts, audit, credentials
 from vmtrak.access import Actor, Permission
 from vmtrak.admin.base import address
 from vmtrak.admin.events import told
+from vmtrak.admin.notices import standing
 from vmtrak.admin.vms import titled, with_expiry
-from vmtrak.audit import AuditQuery
 from vmtrak.credentials import Rules
 from vmtrak.inventory import Environment, PowerState, Status, statistics
 from vmtrak.web.state import State
@@ -40,7 +40,8 @@ def home(state: State, actor: Actor) -> dict[str, Any]:
             "may_see_latest": actor.may(Permission.AUDIT_READ),
         }
         waiting = _alerts(session, actor)
-    return {"stats": stats, "alerts": waiting}
+        notices = _notices(state, session, actor)
+    return {"stats": stats, "alerts": waiting, "standing": notices}
 
 
 def _alerts(session: Session, actor: Actor) -> dict[str, Any] | None:
@@ -49,6 +50,13 @@ def _alerts(session: Session, actor: Actor) -> dict[str, Any] | None:
         return None
     newest = alerts.newest(session, actor)
     return newest and {"newest": newest, "unread": alerts.unread(session, actor)}
+
+
+def _notices(state: State, session: Session, actor: Actor) -> dict[str, Any] | None:
+    """How expiry notices stand, for those who answer for more than their own VMs."""
+    if not (actor.may(Permission.USERS) or actor.may(Permission.STATISTICS)):
+        return None
+    return standing(state, session, actor)
 
 
 def _passwords(session: Session, actor: Actor, rules: Rules) -> list[dict[str, Any]]:
@@ -63,9 +71,8 @@ def _passwords(session: Session, actor: Actor, rules: Rules) -> list[dict[str, A
 def _latest(session: Session, actor: Actor) -> list[dict[str, Any]]:
     if not actor.may(Permission.AUDIT_READ):
         return []
-    rows = audit.page(session, actor, AuditQuery(limit=100)).rows
-    # Sign-ins are in the trail, but they change nothing.
-    return told(session, [row for row in rows if row["entity_type"] != "auth"][:10], actor)
+    # Sign-ins and messages are in the trail, but they change nothing.
+    return told(session, audit.latest(session, actor, without=("auth", "notice")), actor)
 
 
 def _tiles(session: Session, actor: Actor, today: date) -> list[dict[str, Any]]:

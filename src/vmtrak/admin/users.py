@@ -16,6 +16,7 @@ from vmtrak.accounts import (
     User,
     UserPatch,
     api_tokens,
+    calendar_feeds,
     limits,
     links,
     second_factor,
@@ -70,6 +71,7 @@ class UserView(View, model=User):
             alive = sessions.of(session, actor, number)
             working = TokenQuery(user_id=number, state=TokenState.WORKING)
             tokens = api_tokens.every(session, actor, working)
+            calendar = calendar_feeds.standing(session, actor, number)
             passwords = known(session, actor, number)
         return {
             "title": row["username"],
@@ -77,6 +79,7 @@ class UserView(View, model=User):
             "history": history,
             "sessions": [{**one, "method_label": METHODS[one["method"]]} for one in alive],
             "tokens": tokens,
+            "calendar": calendar,
             "tokens_href": f"/admin/token/list?user_id={number}",
             "known": passwords,
             "seen_href": f"/admin/user/seen/{number}",

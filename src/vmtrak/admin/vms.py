@@ -10,17 +10,19 @@ from starlette.responses import JSONResponse, Response
 
 from vmtrak import audit, credentials, inventory
 from vmtrak.access import Actor, Permission
-from vmtrak.admin import connections
-from vmtrak.admin.base import Field, View, redirect
+from vmtrak.admin import connections, extensions
+from vmtrak.admin.base import Field, View, posted, redirect
 from vmtrak.admin.credentials import card, counts
 from vmtrak.admin.events import told
+from vmtrak.admin.notices import card as notices_card
 from vmtrak.admin.tables import Column, Filter, Sorting, page_table
 from vmtrak.db import Seen, Work
-from vmtrak.errors import NotFound
-from vmtrak.fields import LARGEST_ID, Input, Text
+from vmtrak.errors import Conflict, Invalid, NotFound
+from vmtrak.fields import LARGEST_ID, Input, Text, parse
 from vmtrak.inventory import (
     VM,
     Environment,
+    Extension,
     Missing,
     NewVM,
     OsType,
@@ -32,6 +34,7 @@ from vmtrak.inventory import (
 )
 from vmtrak.reachability import Target
 from vmtrak.web import inputs
+from vmtrak.web.errors import status_of
 from vmtrak.web.state import actor_of
 
 SUGGEST = "/admin/vm/suggest?field="
@@ -158,9 +161,11 @@ class VMView(View, model=VM):
             with self.state.database.read() as session:
                 history = told(session, audit.history(session, "vm", number))
         more = f"/admin/audit/list?entity_type=vm&entity_id={number}"
+        vm = with_expiry(row, self.state.today())
         return {
             "title": row["vm_name"],
-            "vm": {**with_expiry(row, self.state.today()), "deleted_at": None},
+            "vm": {**vm, "deleted_at": None},
+            "extend": extensions.card(vm, self.state.today()) if self.may_write(actor) else None,
             "history": history,
             "history_more_href": more if actor.may(Permission.AUDIT_READ) else None,
             "may_see_history": everything,
@@ -169,6 +174,7 @@ class VMView(View, model=VM):
             "duplicate_href": f"/admin/vm/create?from={number}",
             "credentials": card(self.state, actor, row),
             "connect": connections.card(self.state, actor, number),
+            "notices": notices_card(self.state, actor, row),
         }
 
     def _row(self, actor: Actor, number: int) -> dict[str, Any]:
@@ -214,6 +220,33 @@ class VMView(View, model=VM):
     def delete(self, work: Work, number: int, seen: Seen) -> str:
         inventory.remove(work, number, seen)
         return "trashed"
+
+    @expose("/extend/{pk}", methods=["POST"])
+    async def extend(self, request: Request) -> Response:
+        actor = actor_of(request)
+        actor.require(Permission.VM_WRITE)
+        number, form = inputs.number(request.path_params["pk"]), await posted(request)
+        try:
+            extension = parse(Extension, extensions.chosen(form))
+            done = await self.state.database.writing(
+                self._written, actor, self._extended, number, extension
+            )
+        except (Invalid, Conflict) as error:
+            return await self._not_extended(request, number, form, error)
+        return redirect(f"/admin/vm/details/{number}", done)
+
+    def _extended(self, work: Work, number: int, extension: Extension) -> str:
+        vm = inventory.extend(work, number, extension, self.state.today())
+        return f"extended.{vm.expiry_date}" if vm.updated_at == work.moment else "unchanged"
+
+    async def _not_extended(
+        self, request: Request, number: int, form: Mapping[str, str], error: Invalid | Conflict
+    ) -> Response:
+        """The page as it is now, with what was typed and why nothing came of it."""
+        context = await self.state.database.reading(self.details_of, actor_of(request), number)
+        typed = extensions.refused(form, error)
+        context["extend"] = extensions.card(context["vm"], self.state.today(), typed)
+        return await self.panel.render(request, "vm_details.html", context, status_of(error))
 
     @expose("/suggest")
     async def suggest(self, request: Request) -> Response:

@@ -6,8 +6,10 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from vmtrak.access import Role, Scope
+from vmtrak.channels import Channel, Group
 from vmtrak.credentials import AccountType
 from vmtrak.inventory import Environment, HypervisorType, OsType, PowerState, Status
+from vmtrak.notices import Kind, State, Trigger
 
 T = TypeVar("T")
 
@@ -212,6 +214,109 @@ class AlertAnswer(_Answer):
     read_by: str | None
 
 
+class MessageAnswer(_Answer):
+    """A message about VMs that expire, or a test. `recipient` is a user's name, else an address.
+
+    Over other channels than mail it is the channel's name. `answer` is what the other side said.
+    """
+
+    id: int
+    kind: Kind
+    channel: Channel
+    recipient: str
+    user_id: int | None
+    day: date
+    state: State
+    subject: str | None
+    vms: int
+    attempts: int
+    next_attempt_at: datetime | None
+    created_at: datetime
+    ended_at: datetime | None
+    sent_to: str | None
+    answer: str | None
+    run_id: int | None
+
+
+class ToldVM(_Answer):
+    vm_id: int
+    vm_name: str
+    in_trash: bool
+    expiry_date: date
+    notice_type: str
+
+
+class MessageWithVMs(MessageAnswer):
+    vms_told: list[ToldVM]
+
+
+class VMNotice(_Answer):
+    """Somebody was, or is to be, told of a VM; `at` is when the message ended or was made."""
+
+    message_id: int
+    notice_type: str
+    expiry_date: date
+    recipient: str
+    channel: Channel
+    state: State
+    at: datetime
+    answer: str | None
+
+
+class DueRecipient(_Answer):
+    """Somebody who would be told of so many VMs; `first` are the names of the first few."""
+
+    recipient: str
+    channel: Channel
+    user_id: int | None
+    address: str | None
+    vms: int
+    groups: dict[Group, int]
+    first: list[str]
+
+
+class DueAnswer(_Answer):
+    day: date
+    data: list[DueRecipient]
+
+
+class RunAnswer(_Answer):
+    day: date
+    trigger: Trigger
+    started_by: str
+    started_at: datetime
+    finished_at: datetime | None
+    vms: int
+    messages: int
+
+
+class StandingAnswer(_Answer):
+    """How notices stand. `late`: today's run should have been done a while ago."""
+
+    mail: bool
+    channels: list[Channel]
+    last_run: RunAnswer | None
+    next_run_at: datetime
+    late: bool
+    waiting: int
+    failed: int
+    kept: int
+
+
+class RunNow(_Answer):
+    """What became of the messages of a run; not `ok` if some failed."""
+
+    ok: bool
+    message: str
+    sent: int
+    failed: int
+
+
+class Again(_Answer):
+    ok: Literal[True]
+    again: int
+
+
 class TokenAnswer(_Answer):
     """An API token. `hint` is its last four characters; no networks: it works from anywhere."""
 
@@ -231,6 +336,20 @@ class TokenAnswer(_Answer):
 
 class NewTokenAnswer(TokenAnswer):
     token: str
+
+
+class CalendarAnswer(_Answer):
+    """A calendar address; with `owned_only` it shows only VMs that the person owns."""
+
+    owned_only: bool
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+class NewCalendarAnswer(_Answer):
+    address: str
+    owned_only: bool
+    created_at: datetime
 
 
 class SignedInUser(_Answer):

@@ -4,7 +4,16 @@ from starlette.responses import Response
 
 from vmtrak import accounts, audit
 from vmtrak.access import Actor, Permission
-from vmtrak.accounts import PasswordChange, Setup, SignIn, User, actors, sessions, users
+from vmtrak.accounts import (
+    PasswordChange,
+    Setup,
+    SignIn,
+    Subscription,
+    User,
+    actors,
+    sessions,
+    users,
+)
 from vmtrak.api.answers import LoginAnswer, Ok, RefreshAnswer, SessionAnswer, UserAnswer
 from vmtrak.api.base import Call, Endpoint, answer
 from vmtrak.errors import NotAuthenticated, NotFound
@@ -74,6 +83,13 @@ def me(call: Call) -> Response:
     return answer(users.shown(user))
 
 
+def change_me(call: Call) -> Response:
+    on = call.json(Subscription).notify_expiry
+    with call.state.database.work(call.actor) as work:
+        user = users.subscribe(work, on=on)
+    return answer(users.shown(user))
+
+
 def complete_setup(call: Call) -> Response:
     setup = call.json(Setup)
     with call.state.database.work(call.actor) as work:
@@ -133,6 +149,15 @@ ENDPOINTS = (
     ),
     Endpoint("POST", "/auth/logout", "End the session", Ok, logout, errors=(401,), open=True),
     Endpoint("GET", "/auth/me", "Who you are", UserAnswer, me),
+    Endpoint(
+        "PUT",
+        "/auth/me",
+        "Turn your own expiry notices on or off",
+        UserAnswer,
+        change_me,
+        body=Subscription,
+        permission=_OWN,
+    ),
     Endpoint(
         "POST",
         "/auth/complete-setup",

@@ -11,7 +11,7 @@ from vmtrak.api.base import Call, Endpoint, always, answer, etag, page_answer, p
 from vmtrak.db import Work
 from vmtrak.errors import NotFound
 from vmtrak.fields import Input
-from vmtrak.inventory import VM, NewVM, VMPatch, VMQuery
+from vmtrak.inventory import VM, Extension, NewVM, VMPatch, VMQuery
 from vmtrak.inventory.statistics import Suggested
 from vmtrak.reachability import Reach
 from vmtrak.web.inputs import Ids
@@ -56,6 +56,14 @@ def change(call: Call) -> Response:
     number, patch = call.number(), call.json(VMPatch)
     with call.state.database.work(call.actor) as work:
         vm = inventory.change(work, number, patch, call.seen())
+        row = _shown(work, vm)
+    return answer(row, headers={"ETag": etag(vm.revision)})
+
+
+def extend(call: Call) -> Response:
+    number, extension = call.number(), call.json(Extension)
+    with call.state.database.work(call.actor) as work:
+        vm = inventory.extend(work, number, extension, call.state.today(), call.seen())
         row = _shown(work, vm)
     return answer(row, headers={"ETag": etag(vm.revision)})
 
@@ -199,6 +207,17 @@ ENDPOINTS = (
         remove,
         permission=_WRITE,
         errors=(404, 412, 422),
+    ),
+    Endpoint(
+        "POST",
+        "/vms/{id}/extend",
+        "Put off the expiry date by days, or until a date",
+        VMAnswer,
+        extend,
+        body=Extension,
+        permission=_WRITE,
+        errors=(404, 409, 412),
+        etag=True,
     ),
     Endpoint(
         "POST",

@@ -3,6 +3,7 @@
 from vmtrak.db import Page
 from vmtrak.fields import same
 from vmtrak.inventory import hypervisors, statistics
+from vmtrak.inventory.extensions import OFFERED, Extension, extend, furthest, later
 from vmtrak.inventory.lists import (
     FIELDS,
     Missing,
@@ -46,8 +47,10 @@ from vmtrak.inventory.vms import (
 
 __all__ = [
     "FIELDS",
+    "OFFERED",
     "VM",
     "Environment",
+    "Extension",
     "Hypervisor",
     "HypervisorPatch",
     "HypervisorType",
@@ -65,10 +68,13 @@ __all__ = [
     "VMQuery",
     "add",
     "change",
+    "extend",
     "find",
+    "furthest",
     "hypervisor_name",
     "hypervisor_named",
     "hypervisors",
+    "later",
     "named",
     "page",
     "page_document",

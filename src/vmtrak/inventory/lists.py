@@ -19,6 +19,7 @@ import orjson
 from pydantic import BeforeValidator, Field
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Column,
     ColumnElement,
     Integer,
@@ -35,6 +36,7 @@ from sqlalchemy import (
     or_,
     select,
     table,
+    true,
     tuple_,
 )
 from sqlalchemy.sql.operators import custom_op
@@ -243,11 +245,21 @@ def scope(actor: Actor) -> tuple[ColumnElement[bool], ...]:
     return (_own(),)
 
 
-def _own() -> ColumnElement[bool]:
+def seen_by(actor: Actor) -> ColumnElement[bool]:
+    """The condition under which a person sees a VM, with its values, for use in a larger one."""
+    return true() if sees_all(actor) else _own(scope_values(actor))
+
+
+def _own(values: Mapping[str, str] | None = None) -> ColumnElement[bool]:
+    def me(name: str) -> BindParameter[str]:
+        return (
+            bindparam(name, type_=String) if not values else bindparam(name, values[name], String)
+        )
+
     return or_(
-        VM.owner_key == bindparam("me_username", type_=String),
-        VM.owner_key == bindparam("me_email", type_=String),
-        VM.department_key == bindparam("me_department", type_=String),
+        VM.owner_key == me("me_username"),
+        VM.owner_key == me("me_email"),
+        VM.department_key == me("me_department"),
     )
 
 

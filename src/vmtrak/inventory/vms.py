@@ -47,7 +47,11 @@ def change(work: Work, vm_id: int, patch: VMPatch, seen: Seen = None) -> VM:
     """
     work.actor.require(Permission.VM_WRITE)
     values = given(patch)
-    vm = locked(work, vm_id, seen)
+    return saved(work, locked(work, vm_id, seen), values)
+
+
+def saved(work: Work, vm: VM, values: Mapping[str, Any], reason: str | None = None) -> VM:
+    """Give a locked VM these values, with their event; nothing is told of what stays as it is."""
     was = vm.environment
     for name, value in values.items():
         setattr(vm, name, value)
@@ -59,7 +63,7 @@ def change(work: Work, vm_id: int, patch: VMPatch, seen: Seen = None) -> VM:
     vm.updated_at, vm.updated_by = work.moment, work.actor.username
     vm.derive(_hypervisor(work, vm.hypervisor_id))
     work.flush(_CONFLICTS)
-    _record(work, Action.VM_UPDATE, vm, detail)
+    _record(work, Action.VM_UPDATE, vm, detail | ({"reason": reason} if reason else {}))
     return vm
 
 

@@ -1,9 +1,8 @@
 """Expiry notices: who is told of which VM, once; and the outbox from which they are delivered."""
 
-from vmtrak.notices import calendars, digests, lists, outbox, planning, recipients
+from vmtrak.notices import calendars, digests, lists, outbox, planning, recipients, trials
 from vmtrak.notices.delivery import Delivery
 from vmtrak.notices.models import (
-    CalendarFeed,
     Kind,
     Message,
     NoticeRun,
@@ -15,7 +14,6 @@ from vmtrak.notices.rules import Rules
 from vmtrak.notices.schedule import Schedule
 
 __all__ = [
-    "CalendarFeed",
     "Delivery",
     "Kind",
     "Message",
@@ -31,4 +29,5 @@ __all__ = [
     "outbox",
     "planning",
     "recipients",
+    "trials",
 ]

@@ -11,40 +11,68 @@ from loguru import logger
 
 from vmtrak import db
 from vmtrak.access import SYSTEM
-from vmtrak.channels import Channel, Delayed, Parcel, Refused, Sender, Unreachable, subject
+from vmtrak.channels import (
+    Channel,
+    Delayed,
+    Digest,
+    Parcel,
+    Refused,
+    Sender,
+    Unreachable,
+    subject,
+)
 from vmtrak.db import Database, Work
 from vmtrak.errors import Unavailable
 from vmtrak.notices import digests, outbox
 from vmtrak.notices.digests import Letter
 from vmtrak.notices.models import Message, State
+from vmtrak.notices.recipients import is_address
 from vmtrak.notices.rules import Rules
 
 PAUSES = (0.5, 1, 2, 4, 8)
 """Seconds between the tries to write down what became of a message."""
 
+_MOMENT = 0.1
+"""Seconds between two looks whether it is worth while to go on waiting."""
+
+
+def _locks() -> dict[Channel, threading.Lock]:
+    return {channel: threading.Lock() for channel in Channel}
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Safe to share between threads: in one process one of them delivers at a time."""
+    """Safe to share between threads: in one process one of them delivers over each channel."""
 
     database: Database
     rules: Rules
-    busy: threading.Lock = field(default_factory=threading.Lock)
+    busy: dict[Channel, threading.Lock] = field(default_factory=_locks)
 
     def run(self, stopping: threading.Event, *, wait: bool = False) -> Counter[State]:
         """Try every message whose time has come; how many ended in which state.
 
-        While another thread is at it, this one does nothing unless it is to `wait` for its turn.
+        A channel over which another thread delivers is left to it, unless this one is to `wait`
+        for its turn. So a slow mail server does not hold up the other channels.
         """
         outcome: Counter[State] = Counter()
-        if not self.busy.acquire(blocking=wait):
-            return outcome
-        try:
-            for channel in self.rules.senders:
-                self._channel(channel, stopping, outcome)
-        finally:
-            self.busy.release()
+        for channel in self.rules.senders:
+            if self._is_due(channel) and self._has_turn(channel, stopping, wait=wait):
+                try:
+                    self._channel(channel, stopping, outcome)
+                finally:
+                    self.busy[channel].release()
         return outcome
+
+    def _is_due(self, channel: Channel) -> bool:
+        with self.database.read() as session:
+            return channel in outbox.due_channels(session, db.now())
+
+    def _has_turn(self, channel: Channel, stopping: threading.Event, *, wait: bool) -> bool:
+        """Whether it is this thread's turn; nobody waits for it once `stopping` is set."""
+        while not self.busy[channel].acquire(timeout=_MOMENT):
+            if not wait or stopping.is_set():
+                return False
+        return True
 
     def _channel(
         self, channel: Channel, stopping: threading.Event, outcome: Counter[State]
@@ -64,27 +92,42 @@ class Delivery:
 
     def _deliver(self, sender: Sender, message: Message) -> State:
         """Try one message, and note what became of it before anything else is tried."""
+        try:
+            letter = self._letter(message)
+        except Unavailable:
+            raise
+        except Exception:  # noqa: BLE001 - a bug in one message must not hold up the others
+            return self._stumbled(message)
+        return self._send(sender, message, letter)
+
+    def _letter(self, message: Message) -> Letter:
         today = self.rules.schedule.today(db.now())
         with self.database.read() as session:
-            letter = digests.letter(session, self.rules, message, today)
-        return self._send(sender, message, letter)
+            if not self.database.sqlite:  # whose reads see one snapshot anyway
+                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            return digests.letter(session, self.rules, message, today)
+
+    def _stumbled(self, message: Message) -> State:
+        logger.exception("message {} could not be made or sent", message.id)
+        words = "An error within VMTrak; its log tells more."
+        return self._noted(partial(outbox.delayed, message=message, answer=words))
 
     def _send(self, sender: Sender, message: Message, letter: Letter) -> State:
         if letter.content is None:
             return self._noted(partial(outbox.dropped, message=message, untold=letter.untold))
         parcel = Parcel(message.uid, letter.address, letter.content, self.rules.base_url)
         message.subject, message.sent_to = subject(letter.content), letter.address
+        message.vms = letter.content.total if isinstance(letter.content, Digest) else 0
         try:
-            answer = sender.send(parcel)
+            answer = _sent(sender, message.channel, parcel)
         except Refused as error:
             note = partial(outbox.refused, answer=str(error))
         except Delayed as error:
             note = partial(outbox.delayed, answer=str(error))
         except Unreachable as error:
             note = partial(outbox.unreachable, answer=str(error))
-        except Exception:  # noqa: BLE001 - a bug in one message must not hold up the others
-            logger.exception("message {} could not be made or sent", message.id)
-            note = partial(outbox.delayed, answer="An error within VMTrak; its log tells more.")
+        except Exception:  # noqa: BLE001 - as above
+            return self._stumbled(message)
         else:
             note = partial(outbox.sent, answer=answer, untold=letter.untold)
         return self._noted(partial(note, message=message))
@@ -100,3 +143,9 @@ class Delivery:
                 time.sleep(pause)
         with self.database.work(SYSTEM) as work:
             return note(work)
+
+
+def _sent(sender: Sender, channel: str, parcel: Parcel) -> str:
+    if channel == Channel.MAIL and not is_address(parcel.address):
+        raise Refused("Their account has no address to which mail can go.")
+    return sender.send(parcel)

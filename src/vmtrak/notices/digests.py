@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, true
+from sqlalchemy import ColumnElement, and_, case, exists, false, func, or_, select, true
 from sqlalchemy.orm import Session, aliased
 
-from vmtrak.access import Permission
 from vmtrak.accounts import User
 from vmtrak.channels import Content, Digest, Group, Line, Trial
 from vmtrak.db import AnySelect
-from vmtrak.inventory import VM, Status, visible
+from vmtrak.inventory import VM, Status
+from vmtrak.notices import recipients
 from vmtrak.notices.models import Kind, Message, NotificationLog
-from vmtrak.notices.recipients import actor_of, owner_address
+from vmtrak.notices.recipients import Recipient
 from vmtrak.notices.rules import Rules
 
 MOST_LINES = 200
@@ -36,7 +36,7 @@ class Letter:
 
 
 def letter(session: Session, rules: Rules, message: Message, today: date) -> Letter:
-    """The message as it is to be sent today.
+    """The message as it is to be sent today. The session sees one snapshot, on PostgreSQL too.
 
     A VM is left out that has been extended, retired or deleted since, that the person does not
     see or own any more, or of which a newer message tells. A closed account is told nothing.
@@ -47,20 +47,29 @@ def letter(session: Session, rules: Rules, message: Message, today: date) -> Let
         return Letter(None, address, _untold(session, message, true()))
     if message.kind == Kind.TEST:
         return Letter(Trial(today, user.username if user is not None else ""), address)
-    holds = and_(_is_as_told(), _audience(session, rules, message, user))
-    counts = _counts(session, message, holds, today)
+    known = _known(session, message, user)
+    holds = and_(_is_as_told(known), _audience(session, rules, message, user))
     untold = _untold(session, message, ~holds)
+    counts = _counts(session, message, holds, today)
     if not counts:
         return Letter(None, address, untold)
     return Letter(Digest(today, _lines(session, message, holds, today), counts), address, untold)
 
 
-def _is_as_told() -> ColumnElement[bool]:
+def _known(session: Session, message: Message, user: User | None) -> frozenset[str]:
+    """By which keys the log knows the recipient, who may have had no account before."""
+    if user is not None:
+        return Recipient.user(user).keys
+    accounts = recipients.accounts_of(session, message.address) if message.address else []
+    return frozenset({message.recipient}).union(*(whose.keys for _, whose in accounts))
+
+
+def _is_as_told(known: frozenset[str]) -> ColumnElement[bool]:
     """The VM is active, expires on the day that was told, and no newer message tells of that."""
     newer = exists().where(
         _NEWER.vm_id == _LOG.vm_id,
         _NEWER.expiry_date == _LOG.expiry_date,
-        _NEWER.recipient == _LOG.recipient,
+        _NEWER.recipient.in_(known),
         _NEWER.id > _LOG.id,
     )
     alive = and_(VM.deleted_at.is_(None), VM.status == Status.ACTIVE)
@@ -71,19 +80,21 @@ def _audience(
     session: Session, rules: Rules, message: Message, user: User | None
 ) -> ColumnElement[bool]:
     """The VM is still one of those of which this recipient is told."""
-    if user is None and message.address is None:
+    if user is not None:
+        owned = VM.owner_key.in_([user.username_key, user.email_key])
+        return or_(owned, recipients.sees(user)) if user.notify_expiry else owned
+    if message.address is None:
         return true()
-    if user is None:
-        keys = session.scalars(_rows(select(VM.owner_key).distinct(), message)).all()
-        address = message.address
-        return VM.owner_key.in_([k for k in keys if owner_address(k, rules.domains) == address])
-    owned = VM.owner_key.in_([user.username_key, user.email_key])
-    if not user.notify_expiry:
-        return owned
-    actor = actor_of(user)
-    if actor.may(Permission.VM_READ_ALL):
-        return true()
-    return or_(owned, VM.id.in_(visible(actor).with_only_columns(VM.id)))
+    if not recipients.may_be_told(session, message.address):
+        return false()
+    owners = session.scalars(_rows(select(VM.owner).distinct(), message))
+    meant = [name for name in owners if name and _means(name, rules, message)]
+    return VM.owner.in_(meant)
+
+
+def _means(owner: str, rules: Rules, message: Message) -> bool:
+    address = recipients.owner_address(owner, rules.domains)
+    return address is not None and recipients.address_key(address) == message.recipient
 
 
 def _counts(

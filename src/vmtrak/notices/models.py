@@ -2,13 +2,11 @@
 
 from datetime import date, datetime
 from enum import StrEnum
-from typing import ClassVar
 
 from sqlalchemy import Date, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from vmtrak.accounts import User
-from vmtrak.audit import Audited
 from vmtrak.db import Base, Identifier, Moment
 from vmtrak.inventory import VM
 
@@ -128,25 +126,3 @@ class NotificationLog(Base):
         Index(None, "recipient", "expiry_date"),
         {"sqlite_autoincrement": True},
     )
-
-
-class CalendarFeed(Audited, Base):
-    """A person's calendar address, kept as the SHA-256 of its token; a new one replaces it.
-
-    `owned_only` leaves out VMs that the person sees without owning them.
-    """
-
-    __tablename__ = "calendar_feeds"
-    __audit_silent__: ClassVar[frozenset[str]] = frozenset(
-        {"id", "user_id", "created_at", "last_used_at"}
-    )
-    __audit_sealed__: ClassVar[frozenset[str]] = frozenset({"token_hash"})
-
-    id: Mapped[int] = mapped_column(Identifier, primary_key=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), unique=True)
-    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
-    owned_only: Mapped[bool]
-    created_at: Mapped[datetime] = mapped_column(Moment)
-    last_used_at: Mapped[datetime | None] = mapped_column(Moment)
-
-    __table_args__ = ({"sqlite_autoincrement": True},)

@@ -3,7 +3,8 @@
 import secrets
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, delete, or_, select
+from sqlalchemy import ColumnElement, Select, delete, or_, select
+from sqlalchemy.orm import Session
 
 from vmtrak import audit
 from vmtrak.access import Permission
@@ -23,27 +24,51 @@ PAUSES = tuple(timedelta(seconds=n) for n in (20, 120, 300, 900, 1800, 3600, 720
 """Between the attempts: the first within a minute, then growing (RFC 5321, 4.5.4.1); the last one
 is repeated until the message is given up."""
 
+MOST_ATTEMPTS = 60
+"""More than fit into three days. Only a message that takes its worker down with it gets there."""
+
 _LONGEST_ANSWER = 1024
+_SECOND = timedelta(seconds=1)
+
+
+def due_channels(session: Session, moment: datetime) -> set[str]:
+    """The channels over which there is something to send, for a look that locks nothing."""
+    chosen = select(Message.channel).where(*_is_due(moment)).distinct()
+    return set(session.scalars(chosen))
 
 
 def claim(work: Work, channel: Channel) -> Message | None:
     """The next message whose time has come, which is this attempt's until its lease ends."""
-    due = _due(channel, work.moment).order_by(Message.next_attempt_at, Message.id)
-    message = work.session.scalar(due.limit(1).with_for_update(skip_locked=True))
+    due = _due(channel, work.moment).order_by(Message.next_attempt_at, Message.id).limit(1)
+    while (message := work.session.scalar(due.with_for_update(skip_locked=True))) is not None:
+        if message.attempts < MOST_ATTEMPTS:
+            break
+        _fail(work, message, "Given up: nothing is known of what became of so many attempts.")
+        work.flush()
     if message is not None:
         message.lease = secrets.token_hex(16)
         message.leased_until = work.moment + LEASE
         message.attempts += 1
+        message.give_up_at = min(message.give_up_at, work.moment + PATIENCE)
     return message
 
 
 def _due(channel: str, moment: datetime) -> Select[Message]:
-    """The messages of the channel that may be tried now, and that nobody is trying."""
-    return select(Message).where(
+    return select(Message).where(Message.channel == channel, *_is_due(moment))
+
+
+def _is_due(moment: datetime) -> tuple[ColumnElement[bool], ...]:
+    """It may be tried now, and nobody is trying it.
+
+    Times further in the future than any pause come from a clock that has been put right since.
+    """
+    return (
         Message.state == State.WAITING,
-        Message.next_attempt_at <= moment,
-        Message.channel == channel,
-        or_(Message.leased_until.is_(None), Message.leased_until <= moment),
+        ~Message.next_attempt_at.between(moment + _SECOND, moment + PAUSES[-1]),
+        or_(
+            Message.leased_until.is_(None),
+            ~Message.leased_until.between(moment + _SECOND, moment + LEASE),
+        ),
     )
 
 
@@ -52,8 +77,8 @@ def sent(work: Work, message: Message, answer: str, untold: tuple[int, ...] = ()
     held = _held(work, message)
     if held is None:
         return State.SENT
-    held.subject, held.sent_to = message.subject, message.sent_to
-    held.vms -= _forget(work, untold)
+    held.vms = message.vms
+    _forget(work, untold)
     _end(work, held, State.SENT, answer)
     _record(work, Action.NOTIFICATION_SENT, held, {"subject": held.subject})
     return State.SENT
@@ -63,7 +88,8 @@ def dropped(work: Work, message: Message, untold: tuple[int, ...]) -> State:
     """Note that nothing in it was true any more, so that it was not sent."""
     held = _held(work, message)
     if held is not None:
-        held.vms -= _forget(work, untold)
+        held.vms, held.digest_key = 0, None  # a day without a digest, then
+        _forget(work, untold)
         _end(work, held, State.DROPPED, "Nothing in it was true any more.")
     return State.DROPPED
 
@@ -133,9 +159,12 @@ def _revive(message: Message, moment: datetime) -> None:
 
 
 def _held(work: Work, message: Message) -> Message | None:
-    """The message, locked, if the attempt is still its own."""
+    """The message, locked, if the attempt is still its own; it says where it was to go."""
     held = work.session.get(Message, message.id, with_for_update=True)
-    return held if held is not None and held.lease == message.lease else None
+    if held is None or held.lease != message.lease:
+        return None
+    held.subject, held.sent_to = message.subject, message.sent_to
+    return held
 
 
 def _postpone(work: Work, held: Message, answer: str) -> None:
@@ -144,7 +173,7 @@ def _postpone(work: Work, held: Message, answer: str) -> None:
         _fail(work, held, answer)
         return
     held.next_attempt_at = work.moment + pause
-    held.answer, held.lease, held.leased_until = answer[:_LONGEST_ANSWER], None, None
+    held.answer, held.lease, held.leased_until = _plain(answer), None, None
 
 
 def _fail(work: Work, held: Message, answer: str) -> None:
@@ -154,15 +183,20 @@ def _fail(work: Work, held: Message, answer: str) -> None:
 
 def _end(work: Work, held: Message, state: State, answer: str) -> None:
     held.state, held.ended_at = state, work.moment
-    held.answer, held.lease, held.leased_until = answer[:_LONGEST_ANSWER], None, None
+    held.answer, held.lease, held.leased_until = _plain(answer), None, None
 
 
-def _forget(work: Work, untold: tuple[int, ...]) -> int:
+def _plain(answer: str) -> str:
+    """What the other side said, as text that every database keeps."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in answer)
+    return shown[:_LONGEST_ANSWER]
+
+
+def _forget(work: Work, untold: tuple[int, ...]) -> None:
     """Take rows out of the log that were not told of after all."""
     for start in range(0, len(untold), 500):
         some = untold[start : start + 500]
         work.session.execute(delete(NotificationLog).where(NotificationLog.id.in_(some)))
-    return len(untold)
 
 
 def _record(work: Work, action: Action, held: Message, detail: dict[str, object]) -> None:

@@ -5,17 +5,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from sqlalchemy import insert, select
+from loguru import logger
+from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from vmtrak import db
 from vmtrak.access import SYSTEM, Actor, Permission
 from vmtrak.db import Database, Work
-from vmtrak.errors import Conflict
+from vmtrak.errors import Conflict, Unavailable
+from vmtrak.inventory import VM, Status
 from vmtrak.notices import recipients
 from vmtrak.notices.models import Kind, Message, NoticeRun, NotificationLog, State, Trigger
-from vmtrak.notices.recipients import Due, Recipient
+from vmtrak.notices.recipients import Due, Pick, Recipient
 from vmtrak.notices.rules import Rules
 
 PATIENCE = timedelta(days=3)
@@ -27,8 +29,16 @@ WRONG_CLOCK = timedelta(hours=1)
 ABANDONED = timedelta(minutes=2)
 """A run that has not ended so long after its start may be taken up by another worker."""
 
-_TRIES = 3
-"""Plannings for one recipient, should another process tell them of the same at the same time."""
+ASLEEP = timedelta(hours=12)
+"""A run that is not through so long after its start, or whose clock was moved so far, is over."""
+
+_RETRIES = 4
+"""Further tries for one recipient, should another process be at the same thing."""
+
+_AT_ONCE = 500
+"""Numbers in one IN list."""
+
+_INSERT = insert(NotificationLog.metadata.tables[NotificationLog.__tablename__])
 
 _TOLD = "uq_notification_log_vm_id_notice_type_expiry_date_recipient"
 _TAKEN = {
@@ -116,61 +126,111 @@ def _run(work: Work, day: date, trigger: Trigger) -> NoticeRun:
 def preview(session: Session, rules: Rules, day: date) -> Iterator[tuple[Recipient, list[Due]]]:
     """Whom a run of this day would tell of what, and of nothing else. It changes nothing."""
     found = recipients.due(session, rules, day)
-    for recipient, vms in recipients.told_of(session, rules, day, found):
-        news = _news(session, rules, day, recipient, vms)
-        if news and not _has_digest(session, recipient, day):
+    for recipient, pick in recipients.audience(session, rules, day, found):
+        news = _news(session, rules, day, recipient, pick(session))
+        if news:
             yield recipient, news
 
 
 def _planned(database: Database, rules: Rules, run_id: int, day: date) -> Plan:
-    told: set[int] = set()
-    messages = 0
+    """Plan for each recipient in a unit of work of its own.
+
+    What fails for one is logged, and leaves the run unfinished, to be taken up again; the others
+    get theirs. A run that the machine has slept through stops: the next one makes good for it.
+    """
     with database.read() as session:
-        for recipient, news in preview(session, rules, day):
-            planned = _told(database, rules, run_id, day, recipient, news)
-            told.update(planned)
-            messages += bool(planned)
+        found = recipients.due(session, rules, day)
+        audience = recipients.audience(session, rules, day, found)
+    began, finished = db.now(), True
+    for recipient, pick in audience:
+        if abs(db.now() - began) > ASLEEP:
+            return _plan(database, run_id, day)
+        try:
+            _tell(database, rules, run_id, day, recipient, pick)
+        except Unavailable:
+            raise
+        except Exception:  # noqa: BLE001 - what is wrong with one must not keep all others waiting
+            logger.exception("the notices of {} could not be planned", recipient.key)
+            finished = False
+    plan = _plan(database, run_id, day)
+    if finished:
+        _finish(database, plan)
+    return plan
+
+
+def _plan(database: Database, run_id: int, day: date) -> Plan:
+    """What the run has made so far, by whichever worker."""
+    log = NotificationLog
+    told = select(func.count(log.vm_id.distinct())).join(Message, Message.id == log.message_id)
+    made = select(func.count()).select_from(Message)
+    with database.read() as session:
+        messages = session.scalar(made.where(Message.run_id == run_id)) or 0
+        vms = session.scalar(told.where(Message.run_id == run_id)) or 0
+    return Plan(run_id, day, messages, vms)
+
+
+def _finish(database: Database, plan: Plan) -> None:
     with database.work(SYSTEM) as work:
-        run = work.session.get_one(NoticeRun, run_id, with_for_update=True)
-        run.messages += messages
-        run.vms += len(told)
-        run.finished_at = work.moment
-    return Plan(run_id, day, messages, len(told))
+        run = work.session.get_one(NoticeRun, plan.run_id, with_for_update=True)
+        run.messages, run.vms, run.finished_at = plan.messages, plan.vms, work.moment
 
 
-def _told(  # noqa: PLR0913, PLR0917 - what a digest is made of
-    database: Database, rules: Rules, run_id: int, day: date, recipient: Recipient, vms: list[Due]
-) -> list[int]:
-    """Put one recipient's digest into the outbox; the numbers of its VMs."""
-    for _ in range(_TRIES):
+def _tell(  # noqa: PLR0913, PLR0917 - what a digest is made of
+    database: Database, rules: Rules, run_id: int, day: date, recipient: Recipient, pick: Pick
+) -> None:
+    """Put one recipient's digest into the outbox, if there is news for them."""
+    for last in (*[False] * _RETRIES, True):
+        # A look first, which locks nothing, in a session of its own: one for the whole run would
+        # keep SQLite from ever shortening its log.
+        with database.read() as session:
+            vms = _news(session, rules, day, recipient, pick(session))
+        if not vms:
+            return
         try:
             with database.work(SYSTEM) as work:
-                return _digest(work, rules, run_id, day, recipient, vms)
-        except Conflict:
-            continue
-    return []
+                _digest(work, rules, run_id, day, recipient, vms)
+        except (Conflict, Unavailable):  # another process was faster, or held the VMs
+            if last:
+                raise
+        else:
+            return
 
 
 def _digest(  # noqa: PLR0913, PLR0917 - the same
     work: Work, rules: Rules, run_id: int, day: date, recipient: Recipient, vms: list[Due]
-) -> list[int]:
-    if _has_digest(work.session, recipient, day):
-        return []
-    news = _news(work.session, rules, day, recipient, vms)
+) -> None:
+    news = _present(work, _news(work.session, rules, day, recipient, vms))
     if not news:
-        return []
+        return
     message = new_message(work, rules, recipient, day, Kind.EXPIRY)
-    message.digest_key = _digest_key(recipient, day)
+    message.digest_key = _digest_key(recipient.key, day)
     message.run_id, message.vms = run_id, len(news)
     work.flush(_TAKEN)
     try:
-        work.session.execute(insert(NotificationLog), list(_log(news, recipient, message.id)))
+        work.session.connection().execute(_INSERT, list(_rows(news, recipient, message.id)))
     except IntegrityError as error:
         raise db.conflict(error, _TAKEN) from error
-    return [one.vm_id for one in news]
 
 
-def _log(news: Iterable[Due], recipient: Recipient, message_id: int) -> Iterator[dict[str, object]]:
+def _present(work: Work, vms: list[Due]) -> list[Due]:
+    """Those that are there, active and due on that day; nobody destroys them before the commit."""
+    alive: set[tuple[int, date]] = set()
+    numbers = sorted(one.vm_id for one in vms)
+    for start in range(0, len(numbers), _AT_ONCE):
+        chosen = select(VM.id, VM.expiry_key, VM.status, VM.deleted_at).order_by(VM.id)
+        some = chosen.where(VM.id.in_(numbers[start : start + _AT_ONCE]))
+        rows = work.session.execute(some.with_for_update(read=True, key_share=True))
+        alive.update(
+            (vm_id, expiry)
+            for vm_id, expiry, status, deleted_at in rows
+            if deleted_at is None and status == Status.ACTIVE
+        )
+    return [one for one in vms if (one.vm_id, one.expiry_date) in alive]
+
+
+def _rows(
+    news: Iterable[Due], recipient: Recipient, message_id: int
+) -> Iterator[dict[str, object]]:
     for one in news:
         yield {
             "vm_id": one.vm_id,
@@ -200,22 +260,15 @@ def new_message(work: Work, rules: Rules, recipient: Recipient, day: date, kind:
     return message
 
 
-def _digest_key(recipient: Recipient, day: date) -> str:
-    return f"{day.isoformat()}:{recipient.key}"
-
-
-def _has_digest(session: Session, recipient: Recipient, day: date) -> bool:
-    keys = [f"{day.isoformat()}:{key}" for key in recipient.keys]
-    return (
-        session.scalar(select(Message.id).where(Message.digest_key.in_(keys)).limit(1)) is not None
-    )
+def _digest_key(key: str, day: date) -> str:
+    return f"{day.isoformat()}:{key}"
 
 
 def _news(
     session: Session, rules: Rules, day: date, recipient: Recipient, vms: list[Due]
 ) -> list[Due]:
-    """Those of the VMs of whose stage the recipient has not been told."""
-    if not vms:
+    """Those of the VMs of whose stage the recipient has not been told; none on a day with one."""
+    if not vms or _has_digest(session, recipient, day):
         return []
     first, last = rules.schedule.window(day)
     log = NotificationLog
@@ -224,3 +277,9 @@ def _news(
     )
     told = {tuple(row) for row in session.execute(chosen)}
     return [one for one in vms if (one.vm_id, one.stage, one.expiry_date) not in told]
+
+
+def _has_digest(session: Session, recipient: Recipient, day: date) -> bool:
+    keys = [_digest_key(key, day) for key in recipient.keys]
+    chosen = select(Message.id).where(Message.digest_key.in_(keys))
+    return session.scalar(chosen.limit(1)) is not None

@@ -1,21 +1,22 @@
 """Who is told of which VMs: subscribers of what they see, owners of what is theirs."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import or_, select
+from email_validator import EmailNotValidError, ValidatedEmail, validate_email
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
-from vmtrak.access import SYSTEM, Actor, Permission
+from vmtrak.access import SYSTEM, Permission
 from vmtrak.accounts import User, actors
 from vmtrak.channels import Channel
-from vmtrak.fields import LAST, fold
-from vmtrak.inventory import VM, Status, visible
+from vmtrak.fields import LONGEST_EMAIL, fold
+from vmtrak.inventory import VM, Status
+from vmtrak.inventory.lists import seen_by
 from vmtrak.notices.rules import Rules
 
 _AT_ONCE = 500
@@ -28,7 +29,7 @@ class Due(NamedTuple):
     vm_id: int
     expiry_date: date
     stage: str
-    owner_key: str
+    owner: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,12 @@ class Recipient:
     @classmethod
     def user(cls, user: User) -> "Recipient":
         key = f"user:{user.id}"
-        keys = frozenset({key, _address_key(user.email)})
+        keys = frozenset({key, address_key(user.email)})
         return cls(key, Channel.MAIL, user.username, user.id, user.email, keys)
 
     @classmethod
     def outsider(cls, address: str) -> "Recipient":
-        key = _address_key(address)
+        key = address_key(address)
         return cls(key, Channel.MAIL, address, address=address, keys=frozenset({key}))
 
     @classmethod
@@ -62,38 +63,57 @@ class Recipient:
         return cls(key, channel, channel.value, keys=frozenset({key}))
 
 
-def _address_key(address: str) -> str:
+Pick: TypeAlias = Callable[[Session], list[Due]]
+"""Finds out which of the VMs that are due a recipient is to know of, told or not."""
+
+Account: TypeAlias = tuple[bool, Recipient]
+"""Whether the account is open, and whose it is."""
+
+
+def address_key(address: str) -> str:
     return f"address:{fold(address)}"
 
 
 def due(session: Session, rules: Rules, day: date) -> list[Due]:
     """The active VMs that the day's notices are about, by date and name."""
     first, last = rules.schedule.window(day)
+    # No condition on the status: SQLite would walk its index, and with it every active VM.
     found = session.execute(
-        select(VM.id, VM.expiry_key, VM.owner_key)
-        .where(VM.deleted_at.is_(None), VM.status == Status.ACTIVE)
-        .where(VM.expiry_key.between(first, last))
+        select(VM.id, VM.expiry_key, VM.status, VM.owner)
+        .where(VM.deleted_at.is_(None), VM.expiry_key.between(first, last))
         .order_by(VM.expiry_key, VM.name_key)
     )
-    return [
-        Due(vm_id, expiry, stage, owner)
-        for vm_id, expiry, owner in found
-        if (stage := rules.schedule.stage(expiry, day)) is not None
-    ]
+    # Many rows share few dates and owners: each is kept once.
+    stages: dict[date, tuple[date, str | None]] = {}
+    owners: dict[str | None, str | None] = {}
+    vms = []
+    for vm_id, expiry, status, owner in found:
+        if expiry not in stages:
+            stages[expiry] = expiry, rules.schedule.stage(expiry, day)
+        same_day, stage = stages[expiry]
+        if status == Status.ACTIVE and stage is not None:
+            vms.append(Due(vm_id, same_day, stage, owners.setdefault(owner, owner)))
+    return vms
 
 
-def told_of(
+def audience(
     session: Session, rules: Rules, day: date, found: list[Due]
-) -> Iterator[tuple[Recipient, list[Due]]]:
-    """Each recipient with the VMs among these that they are to know of, told or not."""
-    for channel in rules.senders:
-        if channel is not Channel.MAIL:
-            yield Recipient.of_channel(channel), found
+) -> list[tuple[Recipient, Pick]]:
+    """Each recipient, and how to find which of these VMs they are to know of."""
+    told: list[tuple[Recipient, Pick]] = [
+        (Recipient.of_channel(channel), _these(found))
+        for channel in rules.senders
+        if channel is not Channel.MAIL
+    ]
     chosen = select(User).where(User.is_active, User.notify_expiry).order_by(User.id)
     subscribers = session.scalars(chosen).all()
-    for user in subscribers:
-        yield Recipient.user(user), _seen(session, rules, day, found, user)
-    yield from _owners(session, rules, found, {user.id for user in subscribers})
+    told += [(Recipient.user(user), _seen(rules, day, found, user)) for user in subscribers]
+    owners = _owners(session, rules, found, {user.id for user in subscribers})
+    return told + [(recipient, _these(vms)) for recipient, vms in owners]
+
+
+def _these(vms: list[Due]) -> Pick:
+    return lambda _: vms
 
 
 def _owners(
@@ -102,19 +122,54 @@ def _owners(
     """Those who own some of the VMs and are not told of them as subscribers anyway."""
     owned: dict[str, list[Due]] = defaultdict(list)
     for one in found:
-        if one.owner_key != LAST:
-            owned[one.owner_key].append(one)
-    users = _users_among(session, owned)
-    theirs: dict[Recipient, list[Due]] = defaultdict(list)
-    for key, vms in sorted(owned.items()):
-        user = users.get(key)
-        if user is not None:
-            if user.is_active and user.id not in subscribed:
-                theirs[Recipient.user(user)] += vms
-        elif (address := owner_address(key, rules.domains)) is not None:
-            theirs[Recipient.outsider(address)] += vms
-    for recipient, vms in theirs.items():
-        yield recipient, sorted(vms, key=lambda one: one.expiry_date)
+        if one.owner is not None:
+            owned[one.owner].append(one)
+    accounts = _accounts(session, (name for owner in owned for name in _names(owner)))
+    recipients: dict[str, Recipient] = {}
+    theirs: dict[str, list[Due]] = defaultdict(list)
+    for owner, vms in owned.items():
+        for recipient in _of_owner(owner, accounts, rules.domains):
+            if recipient.user_id not in subscribed:
+                recipients.setdefault(recipient.key, recipient)
+                theirs[recipient.key] += vms
+    for key, vms in sorted(theirs.items()):
+        yield recipients[key], sorted(vms, key=lambda one: one.expiry_date)
+
+
+def _of_owner(
+    owner: str, accounts: Mapping[str, list[Account]], domains: Collection[str]
+) -> list[Recipient]:
+    """Whom an owner's name means: users, else an address; nobody if the account is closed."""
+    users = accounts.get(fold(owner), [])
+    if users:
+        return [recipient for is_open, recipient in users if is_open]
+    address = owner_address(owner, domains)
+    if address is None or not _is_free(address, accounts):
+        return []
+    return [Recipient.outsider(address)]
+
+
+def may_be_told(session: Session, address: str) -> bool:
+    """Whether the address is no account's, or that of one which is open."""
+    return _is_free(address, _accounts(session, _names(address)))
+
+
+def _is_free(address: str, accounts: Mapping[str, list[Account]]) -> bool:
+    named = {account for name in _names(address) for account in accounts.get(name, [])}
+    theirs = {address_key(name) for name in _names(address)}
+    return not named or any(is_open and theirs & whose.keys for is_open, whose in named)
+
+
+def accounts_of(session: Session, address: str) -> list[Account]:
+    """The accounts, closed ones too, that have this address or its name."""
+    found = _accounts(session, _names(address))
+    return list({account for accounts in found.values() for account in accounts})
+
+
+def _names(owner: str) -> set[str]:
+    """How a user may be called whom an owner's name means: as it is, and as accounts keep it."""
+    found = _parsed(owner)
+    return {fold(owner)} if found is None else {fold(owner), fold(found.normalized)}
 
 
 def owner_address(owner: str, domains: Collection[str] = ()) -> str | None:
@@ -122,47 +177,79 @@ def owner_address(owner: str, domains: Collection[str] = ()) -> str | None:
 
     One bare address of letters that every mail server takes: no display name, no list, no quoted
     part, no route, no line break, and nothing that a header or the SMTP dialogue could read as
-    more than one address. `domains` limits it to these.
+    more than one address. `domains` limits it to these. It takes the name as it was written:
+    without regard to case, some letters become others, and the address somebody else's.
     """
+    found = _parsed(owner)
+    if found is None or found.ascii_email is None:
+        return None
+    return found.ascii_email if not domains or found.ascii_domain.lower() in domains else None
+
+
+def _parsed(owner: str) -> ValidatedEmail | None:
+    if "@" not in owner or len(owner) > LONGEST_EMAIL:
+        return None
     try:
-        found = validate_email(
+        return validate_email(
             owner, check_deliverability=False, test_environment=True, allow_smtputf8=False
         )
     except EmailNotValidError:
         return None
-    address = found.ascii_email
-    if address is None:
-        return None
-    return address if not domains or found.ascii_domain.lower() in domains else None
 
 
-def actor_of(user: User) -> Actor:
-    """The user as an actor, by whom the program finds out what they see."""
-    return actors.actor_of(user, SYSTEM)
+def is_address(address: str | None) -> bool:
+    """Whether mail can go there. Accounts from elsewhere may have something else as theirs."""
+    if address is None or len(address) > LONGEST_EMAIL:
+        return False
+    try:
+        validate_email(address, check_deliverability=False, test_environment=True)
+    except EmailNotValidError:
+        return False
+    return True
 
 
-def _users_among(session: Session, keys: Iterable[str]) -> Mapping[str, User]:
-    """The users, closed accounts too, whom these owners name, by the name used."""
-    users: dict[str, User] = {}
-    for some in _batches(keys):
+def sees_all(user: User) -> bool:
+    return actors.actor_of(user, SYSTEM).may(Permission.VM_READ_ALL)
+
+
+def sees(user: User) -> ColumnElement[bool]:
+    """The condition under which the user sees a VM."""
+    return seen_by(actors.actor_of(user, SYSTEM))
+
+
+def _accounts(session: Session, names: Iterable[str]) -> Mapping[str, list[Account]]:
+    """The users, closed accounts too, who have these names or addresses, by them."""
+    accounts: dict[str, list[Account]] = defaultdict(list)
+    for some in _batches(dict.fromkeys(names)):
         chosen = select(User).where(or_(User.username_key.in_(some), User.email_key.in_(some)))
-        for user in session.scalars(chosen):
-            users |= dict.fromkeys((user.username_key, user.email_key), user)
-    return users
+        for user in session.scalars(chosen.order_by(User.id)):
+            for key in {user.username_key, user.email_key}:
+                accounts[key].append((user.is_active, Recipient.user(user)))
+    return {key: list(dict.fromkeys(found)) for key, found in accounts.items()}
 
 
-def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(keys)
+def _batches(names: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(names)
     while some := list(islice(rest, _AT_ONCE)):
         yield some
 
 
-def _seen(session: Session, rules: Rules, day: date, found: list[Due], user: User) -> list[Due]:
+def _seen(rules: Rules, day: date, found: list[Due], user: User) -> Pick:
     """Those of the VMs that the user sees."""
-    actor = actor_of(user)
-    if actor.may(Permission.VM_READ_ALL):
-        return found
+    if sees_all(user):
+        return _these(found)
     first, last = rules.schedule.window(day)
-    chosen = visible(actor).with_only_columns(VM.id)
-    seen = set(session.scalars(chosen.where(VM.expiry_key.between(first, last))))
-    return [one for one in found if one.vm_id in seen]
+    # What is seen is asked of the few that are due: OFFSET keeps both databases from starting
+    # with everything that the person sees.
+    window = (
+        select(VM.id, sees(user).label("seen"))
+        .where(VM.deleted_at.is_(None), VM.expiry_key.between(first, last))
+        .offset(0)
+        .subquery()
+    )
+
+    def seen(session: Session) -> list[Due]:
+        numbers = set(session.scalars(select(window.c.id).where(window.c.seen)))
+        return [one for one in found if one.vm_id in numbers]
+
+    return seen

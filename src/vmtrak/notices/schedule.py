@@ -1,7 +1,7 @@
 """When what is told: the stages before and after an expiry date, and the hour of the day."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from zoneinfo import ZoneInfo
 
 WEEK = 7
@@ -24,9 +24,13 @@ class Schedule:
         """When the notices of the day go out, in UTC.
 
         An hour that the clocks skip counts as if they had not yet been moved, one that they
-        repeat counts the first time (PEP 495, fold=0).
+        repeat counts the first time (PEP 495, fold=0). If they skip the end of the day, it counts
+        as if they had been moved, so that the day has one.
         """
-        return datetime.combine(day, self.at, self.zone).astimezone(UTC)
+        moment = datetime.combine(day, self.at, self.zone).astimezone(UTC)
+        if self.today(moment) == day:
+            return moment
+        return datetime.combine(day, self.at.replace(fold=1), self.zone).astimezone(UTC)
 
     def due(self, moment: datetime) -> date | None:
         """The day whose notices should be out at that moment, if its hour has come."""
@@ -34,8 +38,13 @@ class Schedule:
         return day if moment >= self.instant(day) else None
 
     def window(self, day: date) -> tuple[date, date]:
-        """The first and the last expiry date that the day's notices can be about."""
-        return day - timedelta(days=WEEKS * WEEK), day + timedelta(days=max(self.days))
+        """The first and the last expiry date that the day's notices can be about.
+
+        The last day of the calendar is none of them: it stands for VMs that do not expire.
+        """
+        first = max(day.toordinal() - WEEKS * WEEK, date.min.toordinal())
+        last = min(day.toordinal() + max(self.days), date.max.toordinal() - 1)
+        return date.fromordinal(first), date.fromordinal(last)
 
     def stage(self, expiry: date, day: date) -> str | None:
         """What is to be told on that day of a VM with this expiry date; None: nothing.

@@ -14,6 +14,7 @@ from vmtrak.access import Actor
 from vmtrak.accounts import actors, api_tokens
 from vmtrak.errors import Forbidden, NotAuthenticated, SecondFactorRequired, SetupRequired
 from vmtrak.logs import bound
+from vmtrak.web import calendars
 from vmtrak.web.errors import for_scripts, status_of
 from vmtrak.web.proxies import client_address
 from vmtrak.web.state import ACTOR, State
@@ -42,6 +43,7 @@ OPEN = frozenset(
         "/api/auth/microsoft",
         "/api/auth/microsoft/callback",
         "/api/auth/microsoft/logout",
+        calendars.HIDDEN,
     }
 )
 """Addresses that need no actor."""
@@ -85,6 +87,11 @@ _API_HEADERS = [
     *_COMMON,
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
+_FEED_HEADERS = [
+    *(each for each in _API_HEADERS if each[0] != b"referrer-policy"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-robots-tag", b"noindex"),
+]
 _PAGES = frozenset({"/api/docs", "/api/auth/microsoft", "/api/auth/microsoft/callback"})
 """Addresses under /api that may answer with a page of the panel's kind."""
 
@@ -109,6 +116,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        calendars.hide(scope)
         scope["scheme"] = "https" if self._state.secure_cookies else "http"
         address = client_address(scope, self._state.trusted_proxies)
         visitor = actors.visitor(address, secrets.token_hex(8))
@@ -212,6 +220,8 @@ class _Answer:
         self.started = False
         scripts = path.startswith("/api/") and path not in _PAGES
         self._headers = _API_HEADERS if scripts else _PANEL_HEADERS
+        if path == calendars.HIDDEN:
+            self._headers = _FEED_HEADERS
         if path == _FRONT_CHANNEL and state.oidc is not None:
             self._headers = _framed_by(state.oidc.registration.origin)
         if state.secure_cookies:

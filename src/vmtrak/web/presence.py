@@ -1,4 +1,4 @@
-"""When sessions and API tokens were used last, written down in batches.
+"""When sessions, API tokens and calendar addresses were used last, written down in batches.
 
 A write for each request would make every reader wait for the one writer; a write for each
 `EVERY` seconds tells people the same.
@@ -6,12 +6,13 @@ A write for each request would make every reader wait for the one writer; a writ
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import anyio
 from loguru import logger
 
 from vmtrak.access import SYSTEM, Actor
-from vmtrak.accounts import api_tokens, sessions
+from vmtrak.accounts import api_tokens, calendar_feeds, sessions
 from vmtrak.accounts.sessions import Sighting
 from vmtrak.db import Database, now
 from vmtrak.errors import VmtrakError
@@ -26,6 +27,7 @@ class Presence:
     def __init__(self) -> None:
         self._sessions: dict[int, Sighting] = {}
         self._tokens: dict[int, Sighting] = {}
+        self._feeds: dict[int, datetime] = {}
 
     def note(self, actor: Actor) -> None:
         seen = Sighting(now(), actor.ip_address)
@@ -34,19 +36,25 @@ class Presence:
         elif actor.session_id is not None:
             self._sessions[actor.session_id] = seen
 
+    def note_feed(self, feed_id: int) -> None:
+        self._feeds[feed_id] = now()
+
     def write(self, database: Database) -> None:
         """Write down what was collected; what cannot be written now is kept for the next time."""
         of_sessions, self._sessions = self._sessions, {}
         of_tokens, self._tokens = self._tokens, {}
-        if not of_sessions and not of_tokens:
+        of_feeds, self._feeds = self._feeds, {}
+        if not of_sessions and not of_tokens and not of_feeds:
             return
         try:
             with database.work(SYSTEM) as work:
                 sessions.note_seen(work, of_sessions)
                 api_tokens.note_used(work, of_tokens)
+                calendar_feeds.note_used(work, of_feeds)
         except VmtrakError as error:
             self._sessions = of_sessions | self._sessions
             self._tokens = of_tokens | self._tokens
+            self._feeds = of_feeds | self._feeds
             logger.warning("cannot write down who was there: {}", error)
 
     @asynccontextmanager

@@ -38,6 +38,7 @@ class State:
     presence: Presence = field(default_factory=Presence)
     guesses: Turns = field(default_factory=lambda: Turns(at_once=2, waiting=200))
     slowed: Turns = field(default_factory=lambda: Turns(at_once=8, waiting=80))
+    deliveries: Turns = field(default_factory=lambda: Turns(at_once=1, waiting=80))
 
 
 ACTOR = "vmtrak.actor"

@@ -143,9 +143,9 @@ const tidyQuery = (form) => {
   all("[data-utc]", form).forEach(sendUtc);
 };
 
-const rememberFocus = (element) => {
+const rememberFocus = (element, path = location.pathname) => {
   if (element?.id) {
-    sessionStorage.setItem("vmtrak.focus", `${location.pathname}#${element.id}`);
+    sessionStorage.setItem("vmtrak.focus", `${path}#${element.id}`);
   }
 };
 
@@ -1080,6 +1080,46 @@ const revealed = () => {
   });
 };
 
+// The box with which a VM is extended: its address (#extend) opens it, as the browser does by
+// itself where it knows how; Escape and a click beside it close it.
+
+const extending = () => {
+  const box = find("#extend");
+  if (!box) {
+    return;
+  }
+  const details = box.closest("details");
+  const button = find("summary", details);
+  const close = () => {
+    details.open = false;
+  };
+  const openByAddress = () => {
+    if (location.hash === "#extend") {
+      details.open = true;
+      (find("[name=days]", box) ?? find("[name=until]", box)).focus();
+      history.replaceState(null, "", location.pathname + location.search);
+    }
+  };
+  document.addEventListener("click", (event) => {
+    if (!details.contains(event.target)) {
+      close();
+    }
+  });
+  details.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && details.open) {
+      close();
+      button.focus();
+    }
+  });
+  // On the page that follows, the focus is where it was before.
+  find("form", box).addEventListener("submit", ({ target }) => {
+    rememberFocus(button, new URL(target.action).pathname.replace("/extend/", "/details/"));
+  });
+  window.addEventListener("hashchange", openByAddress);
+  restoreFocus();
+  openByAddress();
+};
+
 // One-time links carry their token behind the "#", which no server and no log sees. It moves into
 // the form and out of the address bar; a pasted link is cut down to its token.
 
@@ -1124,6 +1164,7 @@ once();
 unmasking();
 generating();
 revealed();
+extending();
 token();
 find("[data-focus]")?.focus();
 reachability();

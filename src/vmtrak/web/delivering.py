@@ -1,0 +1,78 @@
+"""Notices at somebody's wish, within the time that a request may take."""
+
+import asyncio
+import threading
+from contextlib import suppress
+from contextvars import copy_context
+
+import anyio
+import anyio.to_thread
+from loguru import logger
+
+from vmtrak.access import Actor
+from vmtrak.errors import TooMany
+from vmtrak.notices import Delivery, Trigger, outcomes, planning
+from vmtrak.notices.outcomes import Outcome
+from vmtrak.notices.planning import Plan
+from vmtrak.web.state import State
+
+SECONDS = 25
+"""For which a request may wait for mail servers: less than proxies wait for an answer."""
+
+
+async def run_now(state: State, actor: Actor) -> Outcome:
+    """Plan today's notices, deliver what is due by now, and tell what became of the new ones.
+
+    Raises `Forbidden`, and `TooMany` if very many others wait for the same.
+    """
+
+    def plan() -> Plan:
+        day = state.today()
+        return planning.run_now(state.database, state.delivery.rules, actor, day, Trigger.PERSON)
+
+    def outcome() -> Outcome:
+        with state.database.read() as session:
+            return outcomes.of(session, actor, planned)
+
+    async with state.deliveries.turn("plan"):
+        # Not among the writers: it is many short units of work, which let others in between.
+        planned = await anyio.to_thread.run_sync(plan)
+    await deliver(state)
+    return await state.database.reading(outcome)
+
+
+async def deliver(state: State, seconds: float = SECONDS) -> None:
+    """Try what is due in the outbox; returns when that is done or the time is over.
+
+    What is left then, the worker does. What became of a message stands in its row; a failure
+    of the delivery itself is logged and raises nothing, as nothing is lost by it.
+    """
+    with suppress(TooMany):  # so many others wait that there is no time left for this one
+        with anyio.move_on_after(seconds):
+            async with state.deliveries.turn("deliver"):
+                await _run(state.delivery)
+
+
+async def _run(delivery: Delivery) -> None:
+    """Deliver in a thread of its own, which is told to stop when nobody waits for it any more.
+
+    No thread of a pool, since a mail server may keep it: it neither takes one from the database
+    nor holds up the end of the program.
+    """
+    stopping, ended, loop = threading.Event(), asyncio.Event(), asyncio.get_running_loop()
+
+    def run() -> None:
+        try:
+            delivery.run(stopping, wait=True)
+        except Exception:  # noqa: BLE001 - nobody else would hear of it
+            logger.exception("delivering failed; the worker tries it again")
+        finally:
+            with suppress(RuntimeError):  # the loop has ended before, and the program with it
+                loop.call_soon_threadsafe(ended.set)
+
+    context = copy_context()
+    threading.Thread(target=context.run, args=(run,), name="delivery", daemon=True).start()
+    try:
+        await ended.wait()
+    finally:
+        stopping.set()
