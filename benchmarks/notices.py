@@ -176,8 +176,8 @@ _BARE = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "CREATE TABLE log (id INTEGER PRIMARY KEY, a, b, c, d, e)",
-    "CREATE UNIQUE INDEX one ON log (a, b, c, d)",
-    "CREATE INDEX two ON log (d, c)",
+    "CREATE UNIQUE INDEX one ON log (d, c, a, b)",
+    "CREATE INDEX two ON log (a)",
     "CREATE INDEX three ON log (e)",
     "CREATE INDEX four ON log (c)",
 )

@@ -135,14 +135,14 @@ def _log() -> None:
             ["message_id"], ["messages.id"], name=f"fk_{table}_message_id", ondelete="CASCADE"
         ),
         sa.UniqueConstraint(
+            "recipient",
+            "expiry_date",
             "vm_id",
             "notice_type",
-            "expiry_date",
-            "recipient",
-            name=f"uq_{table}_vm_id_notice_type_expiry_date_recipient",
+            name=f"uq_{table}_recipient_expiry_date_vm_id_notice_type",
         ),
     )
-    op.create_index(f"ix_{table}_recipient_expiry_date", table, ["recipient", "expiry_date"])
+    op.create_index(f"ix_{table}_vm_id", table, ["vm_id"])
     op.create_index(f"ix_{table}_message_id", table, ["message_id"])
     op.create_index(f"ix_{table}_expiry_date", table, ["expiry_date"])
 

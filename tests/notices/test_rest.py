@@ -164,8 +164,8 @@ def test_while_mail_is_off_notices_are_kept_and_everything_says_so(
 
 
 def test_a_test_message_goes_to_whom_asks_for_it(api: TestClient, office: PostOffice) -> None:
-    for sent in ({}, {"json": {}}, {"json": {"channel": ""}}, {"json": {"channel": "mail"}}):
-        row = api.post("/api/notices/test", **sent).json()  # type: ignore[arg-type]
+    for body in (None, {}, {"channel": ""}, {"channel": "mail"}):
+        row = api.post("/api/notices/test", json=body).json()
         assert (row["kind"], row["state"], row["sent_to"]) == ("test", "sent", "ada@vmtrak.example")
         assert (row["recipient"], row["vms"], row["vms_told"]) == ("ada", 0, [])
     assert len(office.to("ada@vmtrak.example")) == 4
@@ -294,14 +294,15 @@ def test_how_notices_stand_is_told_without_names(
 
 
 def test_one_turns_ones_own_notices_on_and_off(api: TestClient, reader: Person) -> None:
-    for on in (True, True, False, False, "true"):
+    turns: tuple[bool | str, ...] = (True, True, False, False, "true")
+    for on in turns:
         answer = reader.api.put("/api/auth/me", json={"notify_expiry": on, "role": "admin"})
         shown = answer.json()
         assert (shown["notify_expiry"], shown["role"]) == (on in {True, "true"}, "read")
     events = api.get(f"/api/audit?entity_type=user&entity_id={reader.user_id}").json()["data"]
     changes = [event["detail"] for event in events if event["action"] == "user.update"]
-    on, off = {"from": False, "to": True}, {"from": True, "to": False}
-    assert changes == [{"notify_expiry": one} for one in (on, off, on)]
+    began, ended = {"from": False, "to": True}, {"from": True, "to": False}
+    assert changes == [{"notify_expiry": one} for one in (began, ended, began)]
     for wrong in ({}, {"notify_expiry": None}, {"notify_expiry": ""}, {"notify_expiry": "perhaps"}):
         answer = reader.api.put("/api/auth/me", json=wrong)
         assert (answer.status_code, [*answer.json()["details"]]) == (422, ["notify_expiry"])

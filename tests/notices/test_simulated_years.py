@@ -23,7 +23,7 @@ from tests import services
 from tests.notices.scene import Clock, Scene
 from vmtrak import inventory
 from vmtrak.access import SYSTEM
-from vmtrak.channels import Delayed, Parcel, Refused, Unreachable
+from vmtrak.channels import Delayed, Digest, Parcel, Refused, Unreachable
 from vmtrak.db import Database
 from vmtrak.notices import outbox, planning
 
@@ -40,6 +40,8 @@ OWNERS = [None, "rita", "OTTO@vmtrak.example", "olga", GWEN, "Hugh of finance"]
 USERS = ["rita", "otto", "olga"]
 READERS = {"rita": "Finance", "olga": "Logistics"}
 DEPARTMENTS = [None, "Finance", "Logistics"]
+LEFT = [8, 2, 7, 1, 0, 6, 9, -1, -6, -7, -8, -27]
+MOST_VMS = 3
 
 
 class Killed(BaseException):
@@ -129,9 +131,9 @@ class World:
             getattr(self, f"_{kind}")(self.vms[name], how)
 
     def _add(self, which: int, how: int) -> None:
-        if len(self.vms) >= 5:
+        if len(self.vms) >= MOST_VMS:
             return
-        name, left = f"vm{len(self.vms)}", how % 22 - 9
+        name, left = f"vm{len(self.vms)}", LEFT[how % len(LEFT)]
         owner, department = OWNERS[which % len(OWNERS)], DEPARTMENTS[how % 3]
         number = self.scene.add(name, left, owner=owner, department=department)
         expiry = self.scene.today + timedelta(days=left)
@@ -143,7 +145,7 @@ class World:
 
     def _extend(self, vm: Machine, how: int) -> None:
         if not vm.deleted:
-            vm.expiry = self.scene.today + timedelta(days=how % 22 - 9)
+            vm.expiry = self.scene.today + timedelta(days=LEFT[how % len(LEFT)])
             self._edit(vm, expiry_date=vm.expiry)
 
     def _retire(self, vm: Machine, how: int) -> None:
@@ -192,8 +194,7 @@ class World:
         assert len(digests) == 1, "two digests of one day"
         self.sent[parcel.uid] += 1
         assert self.sent[parcel.uid] <= 1 + (parcel.uid in self.crashed), "repeated"
-        names = [line.vm_name for line in content.lines]  # type: ignore[union-attr]
-        assert len(names) == len(set(names)) > 0
+        assert names(parcel)
         for line in content.lines:  # type: ignore[union-attr]
             vm = self.vms[line.vm_name]
             assert self.concerns(person, vm), "not theirs"
@@ -202,7 +203,8 @@ class World:
             assert at, "nothing was due"
             uids = self.told.setdefault(Notice(person, line.vm_name, vm.expiry, at), set())
             uids.add(parcel.uid)
-            assert len(uids) == 1, "told twice"
+            # Whether one arrived that a kill interrupted, the program cannot know.
+            assert len(uids - self.crashed) <= 1, ("told twice", self.crashed)
 
     def refuse(self, parcel: Parcel) -> None:
         """The server will never take it: this is not lost but failed, and seen in the panel."""
@@ -222,8 +224,16 @@ class World:
             except Killed:
                 self.crashed.add(self.scene.post.parcels[-1].uid)
         self.scene.post.fault = _faults(self, "well")
-        for parcel in self.scene.post.parcels[before:]:
+        arrived = self.scene.post.parcels[before:]
+        for parcel in arrived:
             self.receive(parcel)
+        named = [(parcel.address, name) for parcel in arrived for name in names(parcel)]
+        assert len(named) == len(set(named)), "told twice at a time"
+
+
+def names(parcel: Parcel) -> list[str]:
+    assert isinstance(parcel.content, Digest)
+    return [line.vm_name for line in parcel.content.lines]
 
 
 def _faults(world: World, mood: str) -> Callable[[Parcel], None]:
@@ -253,7 +263,7 @@ def _killer(real: Callable[..., Any], at: int) -> Callable[..., Any]:
 
 CHANGES = st.tuples(
     st.sampled_from(
-        ["add", "add", "extend", "retire", "give", "move", "delete", "subscribe", "close"]
+        ["add", "extend", "retire", "retire", "give", "move", "delete", "subscribe", "close"]
     ),
     st.integers(0, 11),
     st.integers(0, 65),
@@ -276,7 +286,7 @@ class Day(NamedTuple):
 DAYS = st.builds(
     Day,
     before=st.lists(CHANGES, max_size=3),
-    between=st.lists(CHANGES, max_size=1),
+    between=st.lists(CHANGES, max_size=3),
     hour=st.sampled_from([8, 8, 8, 9, 15, 24]),
     mood=st.sampled_from(["well", "well", "well", "down", "later", "never"]),
     recovers=st.booleans(),
@@ -284,10 +294,13 @@ DAYS = st.builds(
     kill_sending=st.sampled_from([0, 0, 0, 1, 2]),
     asleep=st.sampled_from([0, 0, 0, 0, 1, 2, 5, 30]),
 )
+FIRST = [("add", 1, 0), ("add", 4, 1), ("subscribe", 1, 1)]
+"""A VM of Rita's, one of Gwen's, and Otto, who wants to know of all."""
+
 SCENARIOS = st.tuples(
     st.sampled_from(PLACES),
-    st.lists(CHANGES, min_size=3, max_size=8),
-    st.lists(DAYS, min_size=4, max_size=16),
+    st.lists(CHANGES, max_size=4).map(lambda changes: [*FIRST, *changes]),
+    st.lists(DAYS, min_size=5, max_size=20),
 )
 
 
@@ -355,14 +368,12 @@ def fresh(url: str, clock: Clock, zone: str) -> Iterator[Scene]:
 
 def hold(examples: int, run: Callable[[Any], None]) -> None:
     """Try the invariants on so many worlds."""
-    quiet = list(HealthCheck)
     chosen = settings(
         max_examples=examples,
         deadline=None,
         database=None,
-        derandomize=False,
-        suppress_health_check=quiet,
-        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],  # a world is not made smaller within a test's time
     )
     chosen(given(SCENARIOS)(run))()
 
@@ -387,7 +398,7 @@ def test_years_on_sqlite(clock: Clock, sqlite_template: Path, tmp_path: Path) ->
         told["repeated"] += sum(n > 1 for n in world.sent.values())
         told["refused"] += len(world.refused)
 
-    hold(40, run)
+    hold(100, run)
     assert {"in a week", "tomorrow", "today", "1 weeks over", "refused"} <= told.keys()
 
 

@@ -1,6 +1,7 @@
 """Three workers and somebody who is impatient, all at the same moment: one message each."""
 
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, time
 from pathlib import Path
@@ -20,14 +21,15 @@ from vmtrak.notices import Delivery, NoticeRun, Rules, Schedule, Trigger, planni
 
 
 @pytest.fixture
-def queue_url(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> str:
+def queue_url(database_url: str, tmp_path: Path) -> Iterator[str]:
     """A file beside SQLite, Redis beside PostgreSQL."""
     if database_url.startswith("sqlite"):
-        return f"sqlite:///{tmp_path / 'queue.db'}"
+        yield f"sqlite:///{tmp_path / 'queue.db'}"
+        return
     server = RedisServer(tmp_path)
-    request.addfinalizer(server.kill)
     server.start()
-    return server.url
+    yield server.url
+    server.kill()
 
 
 def test_three_workers_and_a_run_by_hand_tell_everybody_once(

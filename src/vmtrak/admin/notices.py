@@ -167,12 +167,13 @@ def standing(state: State, session: Session, actor: Actor) -> dict[str, Any]:
     moment = now()
     found = lists.standing(session, actor, state.delivery.rules, moment)
     coming = datetime.fromisoformat(found["next_run_at"]).astimezone(schedule.zone)
+    day = _day(coming.date(), schedule.today(moment))
     return {
         **found,
         "names": [{"value": one, "label": NAMES[one]} for one in found["channels"]],
         "hour": f"{schedule.at:%H:%M}",
         "zone": schedule.zone.key,
-        "next_run": f"{_day(coming.date(), schedule.today(moment))} {coming:%H:%M} {schedule.zone.key}",
+        "next_run": f"{day} {coming:%H:%M} {schedule.zone.key}",
         "linked": actor.may(Permission.USERS),
     }
 

@@ -109,7 +109,7 @@ class NotificationLog(Base):
     __tablename__ = "notification_log"
 
     id: Mapped[int] = mapped_column(Identifier, primary_key=True)
-    vm_id: Mapped[int] = mapped_column(ForeignKey(VM.id, ondelete="CASCADE"))
+    vm_id: Mapped[int] = mapped_column(ForeignKey(VM.id, ondelete="CASCADE"), index=True)
     notice_type: Mapped[str] = mapped_column(String(16))
     expiry_date: Mapped[date] = mapped_column(Date, index=True)
     recipient: Mapped[str] = mapped_column(String(400))
@@ -117,12 +117,11 @@ class NotificationLog(Base):
 
     __table_args__ = (
         UniqueConstraint(
+            "recipient",
+            "expiry_date",
             "vm_id",
             "notice_type",
-            "expiry_date",
-            "recipient",
-            name="uq_notification_log_vm_id_notice_type_expiry_date_recipient",
+            name="uq_notification_log_recipient_expiry_date_vm_id_notice_type",
         ),
-        Index(None, "recipient", "expiry_date"),
         {"sqlite_autoincrement": True},
     )

@@ -40,7 +40,7 @@ _AT_ONCE = 500
 
 _INSERT = insert(NotificationLog.metadata.tables[NotificationLog.__tablename__])
 
-_TOLD = "uq_notification_log_vm_id_notice_type_expiry_date_recipient"
+_TOLD = "uq_notification_log_recipient_expiry_date_vm_id_notice_type"
 _TAKEN = {
     "uq_messages_digest_key": Conflict("They have a digest of this day."),
     _TOLD: Conflict("They have been told of one of these."),
