@@ -12,7 +12,8 @@ import pytest
 
 import noxfile
 from vmtrak import schema
-from vmtrak.cli import GRACE_SECONDS, main
+from vmtrak.cli import main
+from vmtrak.cli.serving import GRACE_SECONDS
 from vmtrak.db import Database
 from vmtrak.settings import NAMES, SECRETS
 

@@ -43,7 +43,7 @@ def rekey(url: str, folder: Path, kill_at: int) -> None:
         "VMTRAK_LOG_DIR": str(folder / "logs"),
     }
     rekeying.BATCH, rekeying.PAUSE = 8, 0
-    countdown, real = Countdown(0), cli._worked_off
+    countdown, real = Countdown(0), cli.keys._worked_off
 
     def counted(run: keys.Rekeying | keys.GivingUp, stop: threading.Event, label: str) -> int:
         countdown.left = kill_at
@@ -55,7 +55,7 @@ def rekey(url: str, folder: Path, kill_at: int) -> None:
         if isinstance(connection, sqlite3.Connection):  # its trace shows COMMIT, too
             connection.set_trace_callback(countdown)
 
-    cli._worked_off = counted
+    cli.keys._worked_off = counted
     event.listen(Engine, "connect", watch, insert=True)
     if not url.startswith("sqlite"):
         event.listen(Engine, "before_cursor_execute", countdown)

@@ -398,7 +398,7 @@ def test_years_on_sqlite(clock: Clock, sqlite_template: Path, tmp_path: Path) ->
         told["repeated"] += sum(n > 1 for n in world.sent.values())
         told["refused"] += len(world.refused)
 
-    hold(100, run)
+    hold(60, run)
     assert {"in a week", "tomorrow", "today", "1 weeks over", "refused"} <= told.keys()
 
 

@@ -23,7 +23,7 @@ def main(folder: Path, seconds: int, grace: int, *command: str) -> None:
         return False
 
     worker.JOBS = (Job("purge", timedelta(hours=1), step),)
-    cli.GRACE_SECONDS = grace
+    cli.serving.GRACE_SECONDS = grace
     cli.main(command)
 
 
