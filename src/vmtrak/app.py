@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import anyio.to_thread
 from loguru import logger
 from pydantic import SecretStr
 from starlette.applications import Starlette
@@ -41,6 +42,9 @@ from vmtrak.web.errors import for_scripts, problem
 from vmtrak.web.guard import Guard
 from vmtrak.web.oidc import Provider, Registration
 from vmtrak.web.state import State, request_id_of
+
+FAREWELL = 5
+"""Seconds for which the end waits for a message that is being sent, so that it is on record."""
 
 
 def build(settings: Settings, *, probing: bool = True) -> Starlette:
@@ -206,6 +210,7 @@ def _life(state: State) -> Callable[[Starlette], AbstractAsyncContextManager[Non
     async def life(_app: Starlette) -> AsyncIterator[None]:
         async with state.presence.kept(state.database):
             yield
+        await anyio.to_thread.run_sync(state.delivery.finish, FAREWELL)
         state.database.close()
 
     return life

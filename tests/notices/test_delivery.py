@@ -173,6 +173,25 @@ def test_sent_and_not_noted_it_is_repeated_once_with_the_same_number(
     assert scene.post.parcels[0].uid == scene.post.parcels[2].uid != scene.post.parcels[1].uid
 
 
+def test_what_was_sent_and_not_noted_and_is_untrue_by_then_is_rather_told_again_than_lost(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = scene.add("one", 7, owner=ANN)
+
+    def killed(*_: object, **__: object) -> State:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "sent", killed)
+        with pytest.raises(KeyboardInterrupt):
+            scene.tell()
+    scene.change(vm, status="inactive")
+    scene.clock.forward(minutes=15)
+    assert scene.deliver() == {State.DROPPED: 1}
+    scene.change(vm, status="active")
+    assert scene.next_day() == [(ANN, {"one": 6})]
+
+
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_with_nothing_to_send_nobody_is_kept_from_writing(scene: Scene, database_url: str) -> None:
     due(scene, ANN)

@@ -153,6 +153,7 @@ def test_nobody_has_two_digests_a_day_however_often_it_is_asked(
         now(scene, admin)
         assert scene.tell() == []
     assert scene.next_day() == [(GWEN, {"two": 6})]
+    assert all(run.finished_at for run in runs(scene))
 
 
 def now(scene: Scene, person: Person, day: date | None = None) -> planning.Plan:

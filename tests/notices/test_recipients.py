@@ -13,7 +13,7 @@ from tests.conftest import PASSWORD
 from tests.notices.scene import Scene
 from vmtrak.access import SYSTEM
 from vmtrak.accounts import NewUser, users
-from vmtrak.notices import recipients
+from vmtrak.notices import planning, recipients
 from vmtrak.notices.recipients import owner_address
 
 GWEN = "gwen@elsewhere.example"
@@ -46,6 +46,8 @@ def test_an_owner_who_subscribed_is_told_once(scene: Scene) -> None:
     scene.user("rita", notify_expiry=True)
     scene.add("one", 7, owner="rita")
     scene.add("two", 7, owner=RITA, department="Finance")
+    with scene.database.read() as session:
+        assert len(list(planning.preview(session, scene.rules, scene.today))) == 1
     assert scene.tell() == [(RITA, {"one": 7, "two": 7})]
 
 
@@ -81,6 +83,7 @@ def test_a_closed_account_is_told_nothing_by_no_name(scene: Scene) -> None:
     for number, owner in enumerate(["rita", RITA, "RITA@VMTRAK.EXAMPLE"]):
         scene.add(f"vm{number}", 7, owner=owner, department="Finance")
     assert scene.tell() == []
+    assert scene.messages() == []
 
 
 def newcomer(scene: Scene, username: str, email: str, **fields: Any) -> None:

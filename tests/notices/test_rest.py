@@ -21,6 +21,7 @@ from vmtrak.accounts import NewToken, api_tokens
 from vmtrak.inventory import NewVM
 from vmtrak.notices import Trigger, planning
 from vmtrak.settings import Settings
+from vmtrak.web import delivering
 from vmtrak.web.delivering import deliver
 
 RUN = "/api/dashboard/test-notifications"
@@ -367,3 +368,48 @@ def test_scripts_that_ask_at_the_same_moment_send_each_message_once(
     assert {answer.status_code for answer in answers} == {200}
     reached = sorted(mail.recipients[0] for mail in office.received)
     assert reached == [f"{name}@vmtrak.example" for name in ("ada", "eve", "otto")]
+
+
+@pytest.mark.usefixtures("vms")
+def test_a_run_that_could_not_plan_for_somebody_says_so_at_every_door(
+    api: TestClient, admin: Person, office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = planning._digest
+
+    def broken(work: Any, rules: Any, run_id: int, day: date, recipient: Any, vms: Any) -> None:
+        if recipient.name == "otto":
+            message = "an invented bug"
+            raise RuntimeError(message)
+        real(work, rules, run_id, day, recipient, vms)
+
+    monkeypatch.setattr(planning, "_digest", broken)
+    answer = told(api.post(RUN))
+    words = "Planning failed for 1 recipient; the log tells why. "
+    assert answer == (False, f"{words}2 messages about 2 VMs: 2 sent, 0 failed, 0 waiting", 2, 0)
+    assert told(api.post(RUN)) == (False, words + NOTHING, 0, 0)
+    page = admin.panel.get(admin.panel.post("/admin/notice/run").headers["location"])
+    assert "Not everything could be planned" in page.text
+    monkeypatch.undo()
+    assert told(api.post(RUN))[2] == 1
+    assert len(office.received) == 3
+
+
+@pytest.mark.usefixtures("vms")
+def test_a_run_that_takes_too_long_goes_on_without_the_request(
+    api: TestClient, admin: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivering, "SECONDS", 0.3)
+    real, released = planning._tell, threading.Event()
+
+    def slow(*arguments: Any) -> None:
+        assert released.wait(20)
+        real(*arguments)
+
+    monkeypatch.setattr(planning, "_tell", slow)
+    answer = told(api.post(RUN))
+    assert answer == (True, f"Planning goes on, and the worker sends the rest. {NOTHING}", 0, 0)
+    released.set()
+    deadline = time.monotonic() + 20
+    while len(rows(api)) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

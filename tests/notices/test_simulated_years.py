@@ -94,7 +94,7 @@ class World:
     planned_on: dict[str, date] = field(default_factory=dict)
     told: dict[Notice, set[str]] = field(default_factory=dict)
     sent: Counter[str] = field(default_factory=Counter)
-    crashed: set[str] = field(default_factory=set)
+    crashed: Counter[str] = field(default_factory=Counter)
     digests: dict[tuple[str, date], set[str]] = field(default_factory=dict)
     refused: set[Notice] = field(default_factory=set)
 
@@ -193,7 +193,7 @@ class World:
         digests.add(parcel.uid)
         assert len(digests) == 1, "two digests of one day"
         self.sent[parcel.uid] += 1
-        assert self.sent[parcel.uid] <= 1 + (parcel.uid in self.crashed), "repeated"
+        assert self.sent[parcel.uid] <= 1 + self.crashed[parcel.uid], "repeated"
         assert names(parcel)
         for line in content.lines:  # type: ignore[union-attr]
             vm = self.vms[line.vm_name]
@@ -204,7 +204,7 @@ class World:
             uids = self.told.setdefault(Notice(person, line.vm_name, vm.expiry, at), set())
             uids.add(parcel.uid)
             # Whether one arrived that a kill interrupted, the program cannot know.
-            assert len(uids - self.crashed) <= 1, ("told twice", self.crashed)
+            assert len(uids - self.crashed.keys()) <= 1, "told twice"
 
     def refuse(self, parcel: Parcel) -> None:
         """The server will never take it: this is not lost but failed, and seen in the panel."""
@@ -222,7 +222,7 @@ class World:
             try:
                 self.scene.deliver()
             except Killed:
-                self.crashed.add(self.scene.post.parcels[-1].uid)
+                self.crashed[self.scene.post.parcels[-1].uid] += 1
         self.scene.post.fault = _faults(self, "well")
         arrived = self.scene.post.parcels[before:]
         for parcel in arrived:

@@ -73,6 +73,8 @@ DONE: Mapping[str, str] = {
     "rotation-marked": "Marked for rotation: whoever may see credentials finds them as due.",
     "alert-read": "Marked as read.",
     "notices-run": "Today's notices are planned; what became of each stands here.",
+    "notices-failed": "Not everything could be planned; the log tells why. What could stands here.",
+    "notices-go-on": "Planning goes on, and the worker sends the rest.",
     "notices-none": "There is nothing new to tell anybody today.",
     "notice-again": "It was tried again; what came of it stands here.",
     "notices-again": "All that failed was tried again; what came of it stands here.",

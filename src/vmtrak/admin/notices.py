@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 from datetime import date, datetime
-from functools import partial
 from typing import Any, ClassVar
 
-import anyio.to_thread
 from sqladmin import expose
 from sqlalchemy.orm import Session
 from starlette.requests import Request
@@ -18,12 +16,12 @@ from vmtrak.channels import GROUPS, Channel
 from vmtrak.db import Page, now
 from vmtrak.fields import Input, parse
 from vmtrak.inventory import Status
-from vmtrak.notices import Message, Schedule, Trigger, lists, outbox, planning, trials
+from vmtrak.notices import Message, Schedule, lists, outbox, trials
 from vmtrak.notices import State as Sending
 from vmtrak.notices.lists import NAMES, MessageQuery
 from vmtrak.notices.schedule import WEEK, WEEKS
 from vmtrak.web import inputs
-from vmtrak.web.delivering import deliver
+from vmtrak.web.delivering import deliver, run_now
 from vmtrak.web.state import State, actor_of
 
 LIST = "/admin/notice/list"
@@ -89,13 +87,10 @@ class NoticeView(View, model=Message):
 
     @expose("/run", methods=["POST"])
     async def run(self, request: Request) -> Response:
-        rules, database = self.state.delivery.rules, self.state.database
-        actor, today = actor_of(request), self.state.today()
-        call = partial(planning.run_now, database, rules, actor, today, Trigger.PERSON)
-        # Not a database thread: planning for many people is many units of work.
-        plan = await anyio.to_thread.run_sync(call)
-        await deliver(self.state)
-        return redirect(LIST, "notices-run" if plan.messages else "notices-none")
+        outcome = await run_now(self.state, actor_of(request))
+        if outcome.plan.failed or not outcome.plan.finished:
+            return redirect(LIST, "notices-failed" if outcome.plan.failed else "notices-go-on")
+        return redirect(LIST, "notices-run" if outcome.plan.messages else "notices-none")
 
     @expose("/test", methods=["POST"])
     async def test(self, request: Request) -> Response:

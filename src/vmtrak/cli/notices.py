@@ -46,7 +46,7 @@ def notify(when: datetime | None, *, dry_run: bool) -> None:
         plan = planning.run_now(database, rules, SYSTEM, day, Trigger.COMMAND)
         ended = _delivered(database, rules, plan, stop)
         unsent = _tell_outcome(database, rules, plan, ended)
-    if unsent:
+    if unsent or plan.failed:
         words = "interrupted; " if stop.is_set() else ""
         fail(f"{words}not everything is sent")
 

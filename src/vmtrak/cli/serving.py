@@ -101,7 +101,7 @@ def run_server(
         timeout_graceful_shutdown=GRACE_SECONDS,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    server = _Server(config, worker)
+    server = _Server(config, worker, application.state.vmtrak.delivery)
     if started is not None:
         threading.Thread(target=_when_started, args=(server, started), daemon=True).start()
     # uvicorn stops in order and then raises the signal again; being told to stop is no failure.
@@ -113,13 +113,15 @@ def run_server(
 
 
 class _Server(uvicorn.Server):
-    """Tells the worker of a signal at once, so that both use the same seconds to end."""
+    """Tells whoever works of a signal at once, so that all use the same seconds to end."""
 
-    def __init__(self, config: uvicorn.Config, worker: Worker | None) -> None:
+    def __init__(self, config: uvicorn.Config, worker: Worker | None, delivery: Delivery) -> None:
         super().__init__(config)
         self._worker = worker
+        self._delivery = delivery
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._delivery.ending.set()
         if self._worker is not None:
             self._worker.finish(GRACE_SECONDS)
         super().handle_exit(sig, frame)

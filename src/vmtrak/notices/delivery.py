@@ -47,6 +47,8 @@ class Delivery:
     database: Database
     rules: Rules
     busy: dict[Channel, threading.Lock] = field(default_factory=_locks)
+    ending: threading.Event = field(default_factory=threading.Event)
+    """Set at the end of the program: no other message is begun."""
 
     def run(self, stopping: threading.Event, *, wait: bool = False) -> Counter[State]:
         """Try every message whose time has come; how many ended in which state.
@@ -62,6 +64,14 @@ class Delivery:
                 finally:
                     self.busy[channel].release()
         return outcome
+
+    def finish(self, patience: float) -> None:
+        """Begin no other message, and wait so many seconds for what is being sent."""
+        self.ending.set()
+        deadline = time.monotonic() + patience
+        for lock in self.busy.values():
+            if lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
+                lock.release()
 
     def _is_due(self, channel: Channel) -> bool:
         with self.database.read() as session:
@@ -79,7 +89,7 @@ class Delivery:
     ) -> None:
         sender: Sender | None = None
         try:
-            while not stopping.is_set():
+            while not stopping.is_set() and not self.ending.is_set():
                 with self.database.work(SYSTEM) as work:
                     message = outbox.claim(work, channel)
                 if message is None:

@@ -39,7 +39,20 @@ class Outcome:
 
     @property
     def words(self) -> str:
-        """The same for people, in one sentence."""
+        """The same for people."""
+        if self.plan.failed:
+            whose = "1 recipient" if self.plan.failed == 1 else f"{self.plan.failed:,} recipients"
+            return f"Planning failed for {whose}; the log tells why. {self._told}"
+        if not self.plan.finished:
+            return f"Planning goes on, and the worker sends the rest. {self._told}"
+        return self._told
+
+    @property
+    def is_well(self) -> bool:
+        return not self.plan.failed and not self.failed
+
+    @property
+    def _told(self) -> str:
         if not self.plan.messages:
             return "Nothing is due that has not been told."
         if self.kept == self.plan.messages:

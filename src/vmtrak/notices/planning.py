@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 from loguru import logger
@@ -49,12 +49,18 @@ _TAKEN = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run made: its number and how many messages, about how many VMs."""
+    """What a run has made: how many messages, about how many VMs.
+
+    `failed` counts the recipients whose notices could not be planned; until `finished` there may
+    be more to come.
+    """
 
     run_id: int
     day: date
     messages: int
     vms: int
+    failed: int = 0
+    finished: bool = True
 
 
 def due_day(session: Session, rules: Rules, moment: datetime) -> date | None:
@@ -87,7 +93,7 @@ def run_daily(database: Database, rules: Rules) -> Plan | None:
             run_id = _claimed(work, day)
     except Conflict:  # another worker was faster
         return None
-    return None if run_id is None else _planned(database, rules, run_id, day)
+    return None if run_id is None else go_on(database, rules, run_id, day)
 
 
 def _claimed(work: Work, day: date) -> int | None:
@@ -108,11 +114,17 @@ def _claimed(work: Work, day: date) -> int | None:
 
 def run_now(database: Database, rules: Rules, actor: Actor, day: date, trigger: Trigger) -> Plan:
     """Plan the notices of a day at somebody's wish. Raises `Forbidden`."""
-    actor.require(Permission.USERS)
     with database.work(actor) as work:
-        run = _run(work, day, trigger)
-        work.flush()
-    return _planned(database, rules, run.id, day)
+        run_id = begin(work, day, trigger)
+    return go_on(database, rules, run_id, day)
+
+
+def begin(work: Work, day: date, trigger: Trigger) -> int:
+    """Make a run at somebody's wish, and return its number. Raises `Forbidden`."""
+    work.actor.require(Permission.USERS)
+    run = _run(work, day, trigger)
+    work.flush()
+    return run.id
 
 
 def _run(work: Work, day: date, trigger: Trigger) -> NoticeRun:
@@ -132,7 +144,7 @@ def preview(session: Session, rules: Rules, day: date) -> Iterator[tuple[Recipie
             yield recipient, news
 
 
-def _planned(database: Database, rules: Rules, run_id: int, day: date) -> Plan:
+def go_on(database: Database, rules: Rules, run_id: int, day: date) -> Plan:
     """Plan for each recipient in a unit of work of its own.
 
     What fails for one is logged, and leaves the run unfinished, to be taken up again; the others
@@ -141,32 +153,33 @@ def _planned(database: Database, rules: Rules, run_id: int, day: date) -> Plan:
     with database.read() as session:
         found = recipients.due(session, rules, day)
         audience = recipients.audience(session, rules, day, found)
-    began, finished = db.now(), True
+    began, failed = db.now(), 0
     for recipient, pick in audience:
         if abs(db.now() - began) > ASLEEP:
-            return _plan(database, run_id, day)
+            return so_far(database, run_id, day)
         try:
             _tell(database, rules, run_id, day, recipient, pick)
         except Unavailable:
             raise
         except Exception:  # noqa: BLE001 - what is wrong with one must not keep all others waiting
             logger.exception("the notices of {} could not be planned", recipient.key)
-            finished = False
-    plan = _plan(database, run_id, day)
-    if finished:
-        _finish(database, plan)
-    return plan
+            failed += 1
+    plan = so_far(database, run_id, day)
+    if failed:
+        return replace(plan, failed=failed)
+    _finish(database, plan)
+    return replace(plan, finished=True)
 
 
-def _plan(database: Database, run_id: int, day: date) -> Plan:
-    """What the run has made so far, by whichever worker."""
+def so_far(database: Database, run_id: int, day: date) -> Plan:
+    """What an unfinished run has made by now, by whichever worker."""
     log = NotificationLog
     told = select(func.count(log.vm_id.distinct())).join(Message, Message.id == log.message_id)
     made = select(func.count()).select_from(Message)
     with database.read() as session:
         messages = session.scalar(made.where(Message.run_id == run_id)) or 0
         vms = session.scalar(told.where(Message.run_id == run_id)) or 0
-    return Plan(run_id, day, messages, vms)
+    return Plan(run_id, day, messages, vms, finished=False)
 
 
 def _finish(database: Database, plan: Plan) -> None:

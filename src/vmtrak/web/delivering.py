@@ -1,9 +1,9 @@
 """Notices at somebody's wish, within the time that a request may take."""
 
-import asyncio
 import threading
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -19,26 +19,41 @@ from vmtrak.web.state import State
 SECONDS = 25
 """For which a request may wait for mail servers: less than proxies wait for an answer."""
 
+_LOOK = 0.05
+"""Seconds between two looks whether a delivery has ended."""
+
 
 async def run_now(state: State, actor: Actor) -> Outcome:
     """Plan today's notices, deliver what is due by now, and tell what became of the new ones.
 
-    Raises `Forbidden`, and `TooMany` if very many others wait for the same.
+    Either goes on without the request when its time is over. Raises `Forbidden`, and `TooMany` if
+    very many others wait for the same.
     """
-
-    def plan() -> Plan:
-        day = state.today()
-        return planning.run_now(state.database, state.delivery.rules, actor, day, Trigger.PERSON)
+    async with state.deliveries.turn("plan"):
+        plan = await _planned(state, actor)
+    if plan.finished or plan.failed:
+        await deliver(state)
 
     def outcome() -> Outcome:
         with state.database.read() as session:
-            return outcomes.of(session, actor, planned)
+            return outcomes.of(session, actor, plan)
 
-    async with state.deliveries.turn("plan"):
-        # Not among the writers: it is many short units of work, which let others in between.
-        planned = await anyio.to_thread.run_sync(plan)
-    await deliver(state)
     return await state.database.reading(outcome)
+
+
+async def _planned(state: State, actor: Actor) -> Plan:
+    """Not among the writers: it is many short units of work, which let others in between."""
+    database, rules, day = state.database, state.delivery.rules, state.today()
+
+    def begin() -> int:
+        with database.work(actor) as work:
+            return planning.begin(work, day, Trigger.PERSON)
+
+    run_id = await database.writing(begin)
+    with anyio.move_on_after(SECONDS):
+        go_on = partial(planning.go_on, database, rules, run_id, day)
+        return await anyio.to_thread.run_sync(go_on, abandon_on_cancel=True)
+    return await database.reading(planning.so_far, database, run_id, day)
 
 
 async def deliver(state: State, seconds: float = SECONDS) -> None:
@@ -57,9 +72,9 @@ async def _run(delivery: Delivery) -> None:
     """Deliver in a thread of its own, which is told to stop when nobody waits for it any more.
 
     No thread of a pool, since a mail server may keep it: it neither takes one from the database
-    nor holds up the end of the program.
+    nor holds up the end of the program, at which the request does not wait for it either.
     """
-    stopping, ended, loop = threading.Event(), asyncio.Event(), asyncio.get_running_loop()
+    stopping, ended = threading.Event(), threading.Event()
 
     def run() -> None:
         try:
@@ -67,12 +82,12 @@ async def _run(delivery: Delivery) -> None:
         except Exception:  # noqa: BLE001 - nobody else would hear of it
             logger.exception("delivering failed; the worker tries it again")
         finally:
-            with suppress(RuntimeError):  # the loop has ended before, and the program with it
-                loop.call_soon_threadsafe(ended.set)
+            ended.set()
 
     context = copy_context()
     threading.Thread(target=context.run, args=(run,), name="delivery", daemon=True).start()
     try:
-        await ended.wait()
+        while not ended.is_set() and not delivery.ending.is_set():  # noqa: ASYNC110 - threads set them
+            await anyio.sleep(_LOOK)
     finally:
         stopping.set()
