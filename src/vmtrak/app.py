@@ -1,5 +1,6 @@
 """The composition root: everything is wired here, and nothing else happens here."""
 
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -145,13 +146,19 @@ def mail_server(settings: Settings) -> MailServer | None:
     return MailServer(
         host=settings.smtp_host,
         port=settings.smtp_port,
-        sender=settings.smtp_from or f"VMTrak <vmtrak@{socket.getfqdn()}>",
+        sender=settings.smtp_from or f"VMTrak <vmtrak@{_own_name()}>",
         security=settings.smtp_security,
         username=settings.smtp_username,
         password=_revealed(settings.smtp_password),
         grant=_grant(settings),
         helo=settings.smtp_helo,
     )
+
+
+def _own_name() -> str:
+    """This machine's name, if mail can come from there."""
+    name = socket.getfqdn()
+    return name if re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?", name) else "localhost"
 
 
 def _grant(settings: Settings) -> Grant | None:

@@ -217,3 +217,21 @@ def test_two_deliveries_at_once_send_each_message_once(scene: Scene, database_ur
     other.close()
     assert len(scene.post.parcels) == len({parcel.uid for parcel in scene.post.parcels}) == 12
     assert set(scene.states()) == {State.SENT}
+
+
+def test_what_waits_for_a_channel_that_is_turned_off_is_kept_and_does_not_go_out_later(
+    scene: Scene,
+) -> None:
+    scene.add("one", 7, owner=ANN)
+    scene.plan()
+    on = scene.rules
+    scene.set(senders={})
+    assert scene.deliver() == {State.KEPT: 1}
+    assert scene.only().answer == "The channel was turned off before it was sent."
+    scene.rules = on
+    scene.clock.forward(days=1)
+    assert scene.deliver() == {}
+    with scene.database.work(SYSTEM) as work:
+        outbox.send_again(work, scene.rules, scene.only().id)
+    assert scene.deliver() == {State.SENT: 1}
+    assert scene.post.told() == [(ANN, {"one": 6})]

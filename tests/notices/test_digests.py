@@ -254,7 +254,7 @@ def test_writing_one_starts_with_its_own_rows(scene: Scene, *, subscribed: bool)
     event.listen(engine, "before_cursor_execute", watch)
     scene.deliver()
     event.remove(engine, "before_cursor_execute", watch)
-    assert len(asked) == 3
+    assert len(asked) == 4
     with engine.connect() as connection:
         for statement, values in asked:
             rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
@@ -273,3 +273,29 @@ def test_each_of_several_channels_gets_it(scene: Scene) -> None:
     assert scene.post.told() == []
     assert slack.told() == [(None, {"one": 7})]
     assert isinstance(slack.parcels[0].content, Digest)
+
+
+def test_a_vm_that_lost_its_owner_can_become_due_again(scene: Scene) -> None:
+    stays = scene.add("stays", 7, owner=GWEN)
+    lost = scene.add("lost", 7, owner=GWEN)
+    scene.plan()
+    scene.change(lost, owner=None)
+    scene.deliver()
+    assert scene.post.told() == [(GWEN, {"stays": 7})]
+    assert scene.log() == [("7d", stays)]
+    scene.change(lost, owner=GWEN)
+    assert scene.next_day() == [(GWEN, {"lost": 6})]
+
+
+def test_an_owner_written_in_another_spelling_of_an_account_s_address_is_that_account(
+    scene: Scene,
+) -> None:
+    with scene.database.work(SYSTEM) as work:
+        new = {"username": "ida", "email": "ida@bücher.example", "role": "admin"}
+        users.add(work, NewUser.model_validate({**new, "password": PASSWORD}))
+    scene.user("ida", notify_expiry=True)
+    scene.add("one", 7, owner="ida@xn--bcher-kva.example")
+    assert scene.tell() == [("ida@bücher.example", {"one": 7})]
+    scene.user("ida", notify_expiry=False)
+    scene.add("two", 1, owner="ida@xn--bcher-kva.example")
+    assert scene.next_day() == [("ida@bücher.example", {"two": 0})]

@@ -327,3 +327,24 @@ def test_what_waits_is_never_purged(scene: Scene) -> None:
     scene.clock.forward(days=900)
     purge(scene)
     assert scene.states() == [State.WAITING]
+
+
+def test_a_worker_whose_clock_is_behind_leaves_the_message_in_hand_alone(scene: Scene) -> None:
+    scene.add("one", 7, owner=ANN)
+    scene.plan()
+    with scene.database.work(SYSTEM) as work:
+        assert outbox.claim(work, Channel.MAIL)
+    for seconds in (-1, -60, -1800):
+        scene.clock.forward(seconds=seconds)
+        with scene.database.work(SYSTEM) as work:
+            assert outbox.claim(work, Channel.MAIL) is None
+
+
+def test_a_long_pause_is_kept_by_a_worker_whose_clock_is_behind(scene: Scene) -> None:
+    scene.add("one", 7, owner=ANN)
+    scene.plan()
+    with scene.database.work(SYSTEM) as work:
+        message = work.session.scalars(select(Message)).one()
+        message.next_attempt_at = work.moment + outbox.PAUSES[-1]
+    scene.clock.forward(seconds=-120)
+    assert scene.deliver() == {}

@@ -374,7 +374,7 @@ def test_what_fails_for_one_keeps_nobody_else_waiting(
     real = planning._tell
 
     def failing(*arguments: object) -> None:
-        if "ben" in str(arguments[4]):
+        if "ben" in str(arguments[3]):
             raise RuntimeError
         real(*arguments)  # type: ignore[arg-type]
 
@@ -515,3 +515,17 @@ def test_planning_walks_the_index_of_expiry_dates_and_not_the_table(scene: Scene
         assert "Seq Scan on vms" not in plan
         assert "SCAN vms" not in plan
         assert "MULTI-INDEX" not in plan
+
+
+def test_who_was_told_ahead_of_a_day_is_told_on_that_day_of_what_is_new(scene: Scene) -> None:
+    scene.add("one", 10, owner=GWEN)
+    ahead = scene.today + timedelta(days=3)
+    plan = planning.run_now(scene.database, scene.rules, SYSTEM, ahead, Trigger.COMMAND)
+    assert plan.messages == 1
+    again = planning.run_now(scene.database, scene.rules, SYSTEM, ahead, Trigger.COMMAND)
+    assert again.messages == 0
+    scene.deliver()
+    assert scene.post.told() == [(GWEN, {"one": 10})]
+    scene.clock.forward(days=2)
+    scene.add("two", 2, owner=GWEN)
+    assert scene.next_day() == [(GWEN, {"two": 1})]

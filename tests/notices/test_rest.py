@@ -376,11 +376,11 @@ def test_a_run_that_could_not_plan_for_somebody_says_so_at_every_door(
 ) -> None:
     real = planning._digest
 
-    def broken(work: Any, rules: Any, run_id: int, day: date, recipient: Any, vms: Any) -> None:
+    def broken(work: Any, rules: Any, run: Any, recipient: Any, vms: Any) -> None:
         if recipient.name == "otto":
             message = "an invented bug"
             raise RuntimeError(message)
-        real(work, rules, run_id, day, recipient, vms)
+        real(work, rules, run, recipient, vms)
 
     monkeypatch.setattr(planning, "_digest", broken)
     answer = told(api.post(RUN))

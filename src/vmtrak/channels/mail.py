@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -72,13 +72,19 @@ def letter(parcel: Parcel, server_sender: str) -> EmailMessage:
     message["To"] = _mailbox(parcel.address or "")
     message["Subject"] = _as_header(subject(parcel.content))
     message["Date"] = datetime.now(UTC)
-    message["Message-ID"] = f"<{parcel.uid}@{sender.domain}>"
+    message["Message-ID"] = f"<{parcel.uid}@{_site(parcel.base_url)}>"
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"
     text, page = _bodies(parcel)
     message.set_content(text, cte="quoted-printable")
     message.add_alternative(page, subtype="html", cte="quoted-printable")
     return message
+
+
+def _site(base_url: str) -> str:
+    """Where VMTrak is to be found: unlike this machine's name it stays, whoever sends."""
+    host = urlsplit(base_url).hostname or "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 def _mailbox(address: str, name: str = "") -> Address:

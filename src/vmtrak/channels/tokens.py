@@ -69,7 +69,7 @@ def _issued(grant: Grant) -> tuple[str, float]:
         status, body = anyio.run(_asked, grant)
     except TimeoutError:
         raise _trouble(grant, f"no whole answer within {PATIENCE} seconds") from None
-    except httpx2.TransportError as error:
+    except (httpx2.TransportError, OSError) as error:  # such as certificates that cannot be read
         raise _trouble(grant, str(error) or type(error).__name__) from error
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         raise _trouble(grant, "the answer cannot be read") from error

@@ -57,8 +57,11 @@ class Delivery:
         for its turn. So a slow mail server does not hold up the other channels.
         """
         outcome: Counter[State] = Counter()
-        for channel in self.rules.senders:
-            if self._is_due(channel) and self._has_turn(channel, stopping, wait=wait):
+        for channel in self._due():
+            if channel not in self.rules.senders:
+                with self.database.work(SYSTEM) as work:
+                    outcome[State.KEPT] += outbox.shelve(work, channel)
+            elif self._has_turn(channel, stopping, wait=wait):
                 try:
                     self._channel(channel, stopping, outcome)
                 finally:
@@ -73,9 +76,10 @@ class Delivery:
             if lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
                 lock.release()
 
-    def _is_due(self, channel: Channel) -> bool:
+    def _due(self) -> list[Channel]:
         with self.database.read() as session:
-            return channel in outbox.due_channels(session, db.now())
+            due = outbox.due_channels(session, db.now())
+        return [channel for channel in Channel if channel in due]
 
     def _has_turn(self, channel: Channel, stopping: threading.Event, *, wait: bool) -> bool:
         """Whether it is this thread's turn; nobody waits for it once `stopping` is set."""

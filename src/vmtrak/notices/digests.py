@@ -1,6 +1,6 @@
 """What a message says at the moment when it is sent: nothing that is no longer true."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -83,15 +83,24 @@ def _audience(
 ) -> ColumnElement[bool]:
     """The VM is still one of those of which this recipient is told."""
     if user is not None:
-        owned = VM.owner_key.in_([user.username_key, user.email_key])
+        if user.notify_expiry and recipients.sees_all(user):
+            return true()
+        theirs = {user.username_key, user.email_key}
+        owned = _owned(session, message, lambda owner: bool(theirs & recipients.names(owner)))
         return or_(owned, recipients.sees(user)) if user.notify_expiry else owned
     if message.address is None:
         return true()
     if not recipients.may_be_told(session, message.address):
         return false()
+    return _owned(session, message, lambda owner: _means(owner, rules, message))
+
+
+def _owned(session: Session, message: Message, means: Callable[[str], bool]) -> ColumnElement[bool]:
+    """The VM has an owner whose name means the recipient."""
     owners = session.scalars(_rows(select(VM.owner).distinct(), message))
-    meant = [name for name in owners if name and _means(name, rules, message)]
-    return VM.owner.in_(meant)
+    meant = [owner for owner in owners if owner is not None and means(owner)]
+    # What is no owner's compares to nothing, not even to "not that one".
+    return and_(VM.owner.is_not(None), VM.owner.in_(meant))
 
 
 def _means(owner: str, rules: Rules, message: Message) -> bool:

@@ -24,6 +24,10 @@ PAUSES = tuple(timedelta(seconds=n) for n in (20, 120, 300, 900, 1800, 3600, 720
 """Between the attempts: the first within a minute, then growing (RFC 5321, 4.5.4.1); the last one
 is repeated until the message is given up."""
 
+SKEW = timedelta(hours=1)
+"""By how much the clocks of two machines may differ, and one may be put back. A lease of the
+future counts as one up to here, and as left over from a wrong clock beyond."""
+
 MOST_ATTEMPTS = 60
 """More than fit into three days. Only a message that takes its worker down with it gets there."""
 
@@ -53,6 +57,17 @@ def claim(work: Work, channel: Channel) -> Message | None:
     return message
 
 
+def shelve(work: Work, channel: str) -> int:
+    """Keep what waits for a channel that is off, as what is planned then; how much that was.
+
+    So nothing of it goes out by itself, long untrue, once the channel is on again.
+    """
+    found = work.session.scalars(_due(channel, work.moment).with_for_update(skip_locked=True)).all()
+    for message in found:
+        _end(work, message, State.KEPT, "The channel was turned off before it was sent.")
+    return len(found)
+
+
 def _due(channel: str, moment: datetime) -> Select[Message]:
     return select(Message).where(Message.channel == channel, *_is_due(moment))
 
@@ -64,10 +79,10 @@ def _is_due(moment: datetime) -> tuple[ColumnElement[bool], ...]:
     """
     return (
         Message.state == State.WAITING,
-        ~Message.next_attempt_at.between(moment + _SECOND, moment + PAUSES[-1]),
+        ~Message.next_attempt_at.between(moment + _SECOND, moment + PAUSES[-1] + SKEW),
         or_(
             Message.leased_until.is_(None),
-            ~Message.leased_until.between(moment + _SECOND, moment + LEASE),
+            ~Message.leased_until.between(moment + _SECOND, moment + LEASE + SKEW),
         ),
     )
 

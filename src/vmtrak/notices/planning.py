@@ -48,6 +48,15 @@ _TAKEN = {
 
 
 @dataclass(frozen=True, slots=True)
+class Round:
+    """A run that goes on: whose, of which day, and by which name its digests know that day."""
+
+    run_id: int
+    day: date
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a run has made: how many messages, about how many VMs.
 
@@ -93,7 +102,9 @@ def run_daily(database: Database, rules: Rules) -> Plan | None:
             run_id = _claimed(work, day)
     except Conflict:  # another worker was faster
         return None
-    return None if run_id is None else go_on(database, rules, run_id, day)
+    if run_id is None:
+        return None
+    return go_on(database, rules, Round(run_id, day, day.isoformat()))
 
 
 def _claimed(work: Work, day: date) -> int | None:
@@ -115,16 +126,16 @@ def _claimed(work: Work, day: date) -> int | None:
 def run_now(database: Database, rules: Rules, actor: Actor, day: date, trigger: Trigger) -> Plan:
     """Plan the notices of a day at somebody's wish. Raises `Forbidden`."""
     with database.work(actor) as work:
-        run_id = begin(work, day, trigger)
-    return go_on(database, rules, run_id, day)
+        found = begin(work, rules, day, trigger)
+    return go_on(database, rules, found)
 
 
-def begin(work: Work, day: date, trigger: Trigger) -> int:
-    """Make a run at somebody's wish, and return its number. Raises `Forbidden`."""
+def begin(work: Work, rules: Rules, day: date, trigger: Trigger) -> Round:
+    """Make a run at somebody's wish. Raises `Forbidden`."""
     work.actor.require(Permission.USERS)
     run = _run(work, day, trigger)
     work.flush()
-    return run.id
+    return Round(run.id, day, _label(rules, day))
 
 
 def _run(work: Work, day: date, trigger: Trigger) -> NoticeRun:
@@ -137,49 +148,58 @@ def _run(work: Work, day: date, trigger: Trigger) -> NoticeRun:
 
 def preview(session: Session, rules: Rules, day: date) -> Iterator[tuple[Recipient, list[Due]]]:
     """Whom a run of this day would tell of what, and of nothing else. It changes nothing."""
-    found = recipients.due(session, rules, day)
+    found, label = recipients.due(session, rules, day), _label(rules, day)
     for recipient, pick in recipients.audience(session, rules, day, found):
-        news = _news(session, rules, day, recipient, pick(session))
+        news = _news(session, rules, Round(0, day, label), recipient, pick(session))
         if news:
             yield recipient, news
 
 
-def go_on(database: Database, rules: Rules, run_id: int, day: date) -> Plan:
+def _label(rules: Rules, day: date) -> str:
+    """What a run at somebody's wish calls its day: another day's digest is no digest of that day.
+
+    Else people who were told ahead would hear nothing when the day comes.
+    """
+    wanted = day.isoformat()
+    return wanted if day == rules.schedule.today(db.now()) else f"ahead:{wanted}"
+
+
+def go_on(database: Database, rules: Rules, run: Round) -> Plan:
     """Plan for each recipient in a unit of work of its own.
 
     What fails for one is logged, and leaves the run unfinished, to be taken up again; the others
     get theirs. A run that the machine has slept through stops: the next one makes good for it.
     """
     with database.read() as session:
-        found = recipients.due(session, rules, day)
-        audience = recipients.audience(session, rules, day, found)
+        found = recipients.due(session, rules, run.day)
+        audience = recipients.audience(session, rules, run.day, found)
     began, failed = db.now(), 0
     for recipient, pick in audience:
         if abs(db.now() - began) > ASLEEP:
-            return so_far(database, run_id, day)
+            return so_far(database, run)
         try:
-            _tell(database, rules, run_id, day, recipient, pick)
+            _tell(database, rules, run, recipient, pick)
         except Unavailable:
             raise
         except Exception:  # noqa: BLE001 - what is wrong with one must not keep all others waiting
             logger.exception("the notices of {} could not be planned", recipient.key)
             failed += 1
-    plan = so_far(database, run_id, day)
+    plan = so_far(database, run)
     if failed:
         return replace(plan, failed=failed)
     _finish(database, plan)
     return replace(plan, finished=True)
 
 
-def so_far(database: Database, run_id: int, day: date) -> Plan:
+def so_far(database: Database, run: Round) -> Plan:
     """What an unfinished run has made by now, by whichever worker."""
     log = NotificationLog
     told = select(func.count(log.vm_id.distinct())).join(Message, Message.id == log.message_id)
     made = select(func.count()).select_from(Message)
     with database.read() as session:
-        messages = session.scalar(made.where(Message.run_id == run_id)) or 0
-        vms = session.scalar(told.where(Message.run_id == run_id)) or 0
-    return Plan(run_id, day, messages, vms, finished=False)
+        messages = session.scalar(made.where(Message.run_id == run.run_id)) or 0
+        vms = session.scalar(told.where(Message.run_id == run.run_id)) or 0
+    return Plan(run.run_id, run.day, messages, vms, finished=False)
 
 
 def _finish(database: Database, plan: Plan) -> None:
@@ -188,20 +208,18 @@ def _finish(database: Database, plan: Plan) -> None:
         run.messages, run.vms, run.finished_at = plan.messages, plan.vms, work.moment
 
 
-def _tell(  # noqa: PLR0913, PLR0917 - what a digest is made of
-    database: Database, rules: Rules, run_id: int, day: date, recipient: Recipient, pick: Pick
-) -> None:
+def _tell(database: Database, rules: Rules, run: Round, recipient: Recipient, pick: Pick) -> None:
     """Put one recipient's digest into the outbox, if there is news for them."""
     for last in (*[False] * _RETRIES, True):
         # A look first, which locks nothing, in a session of its own: one for the whole run would
         # keep SQLite from ever shortening its log.
         with database.read() as session:
-            vms = _news(session, rules, day, recipient, pick(session))
+            vms = _news(session, rules, run, recipient, pick(session))
         if not vms:
             return
         try:
             with database.work(SYSTEM) as work:
-                _digest(work, rules, run_id, day, recipient, vms)
+                _digest(work, rules, run, recipient, vms)
         except (Conflict, Unavailable):  # another process was faster, or held the VMs
             if last:
                 raise
@@ -209,15 +227,13 @@ def _tell(  # noqa: PLR0913, PLR0917 - what a digest is made of
             return
 
 
-def _digest(  # noqa: PLR0913, PLR0917 - the same
-    work: Work, rules: Rules, run_id: int, day: date, recipient: Recipient, vms: list[Due]
-) -> None:
-    news = _present(work, _news(work.session, rules, day, recipient, vms))
+def _digest(work: Work, rules: Rules, run: Round, recipient: Recipient, vms: list[Due]) -> None:
+    news = _present(work, _news(work.session, rules, run, recipient, vms))
     if not news:
         return
-    message = new_message(work, rules, recipient, day, Kind.EXPIRY)
-    message.digest_key = _digest_key(recipient.key, day)
-    message.run_id, message.vms = run_id, len(news)
+    message = new_message(work, rules, recipient, run.day, Kind.EXPIRY)
+    message.digest_key = _digest_key(run.label, recipient.key)
+    message.run_id, message.vms = run.run_id, len(news)
     work.flush(_TAKEN)
     try:
         work.session.connection().execute(_INSERT, list(_rows(news, recipient, message.id)))
@@ -273,17 +289,17 @@ def new_message(work: Work, rules: Rules, recipient: Recipient, day: date, kind:
     return message
 
 
-def _digest_key(key: str, day: date) -> str:
-    return f"{day.isoformat()}:{key}"
+def _digest_key(label: str, key: str) -> str:
+    return f"{label}:{key}"
 
 
 def _news(
-    session: Session, rules: Rules, day: date, recipient: Recipient, vms: list[Due]
+    session: Session, rules: Rules, run: Round, recipient: Recipient, vms: list[Due]
 ) -> list[Due]:
     """Those of the VMs of whose stage the recipient has not been told; none on a day with one."""
-    if not vms or _has_digest(session, recipient, day):
+    if not vms or _has_digest(session, recipient, run.label):
         return []
-    first, last = rules.schedule.window(day)
+    first, last = rules.schedule.window(run.day)
     log = NotificationLog
     chosen = select(log.vm_id, log.notice_type, log.expiry_date).where(
         log.recipient.in_(recipient.keys), log.expiry_date.between(first, last)
@@ -292,7 +308,7 @@ def _news(
     return [one for one in vms if (one.vm_id, one.stage, one.expiry_date) not in told]
 
 
-def _has_digest(session: Session, recipient: Recipient, day: date) -> bool:
-    keys = [_digest_key(key, day) for key in recipient.keys]
+def _has_digest(session: Session, recipient: Recipient, label: str) -> bool:
+    keys = [_digest_key(label, key) for key in recipient.keys]
     chosen = select(Message.id).where(Message.digest_key.in_(keys))
     return session.scalar(chosen.limit(1)) is not None

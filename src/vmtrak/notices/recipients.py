@@ -124,7 +124,7 @@ def _owners(
     for one in found:
         if one.owner is not None:
             owned[one.owner].append(one)
-    accounts = _accounts(session, (name for owner in owned for name in _names(owner)))
+    accounts = _accounts(session, (name for owner in owned for name in names(owner)))
     recipients: dict[str, Recipient] = {}
     theirs: dict[str, list[Due]] = defaultdict(list)
     for owner, vms in owned.items():
@@ -140,7 +140,7 @@ def _of_owner(
     owner: str, accounts: Mapping[str, list[Account]], domains: Collection[str]
 ) -> list[Recipient]:
     """Whom an owner's name means: users, else an address; nobody if the account is closed."""
-    users = accounts.get(fold(owner), [])
+    users = {account for name in names(owner) for account in accounts.get(name, [])}
     if users:
         return [recipient for is_open, recipient in users if is_open]
     address = owner_address(owner, domains)
@@ -151,22 +151,22 @@ def _of_owner(
 
 def may_be_told(session: Session, address: str) -> bool:
     """Whether the address is no account's, or that of one which is open."""
-    return _is_free(address, _accounts(session, _names(address)))
+    return _is_free(address, _accounts(session, names(address)))
 
 
 def _is_free(address: str, accounts: Mapping[str, list[Account]]) -> bool:
-    named = {account for name in _names(address) for account in accounts.get(name, [])}
-    theirs = {address_key(name) for name in _names(address)}
+    named = {account for name in names(address) for account in accounts.get(name, [])}
+    theirs = {address_key(name) for name in names(address)}
     return not named or any(is_open and theirs & whose.keys for is_open, whose in named)
 
 
 def accounts_of(session: Session, address: str) -> list[Account]:
     """The accounts, closed ones too, that have this address or its name."""
-    found = _accounts(session, _names(address))
+    found = _accounts(session, names(address))
     return list({account for accounts in found.values() for account in accounts})
 
 
-def _names(owner: str) -> set[str]:
+def names(owner: str) -> set[str]:
     """How a user may be called whom an owner's name means: as it is, and as accounts keep it."""
     found = _parsed(owner)
     return {fold(owner)} if found is None else {fold(owner), fold(found.normalized)}

@@ -13,7 +13,7 @@ from vmtrak.access import Actor
 from vmtrak.errors import TooMany
 from vmtrak.notices import Delivery, Trigger, outcomes, planning
 from vmtrak.notices.outcomes import Outcome
-from vmtrak.notices.planning import Plan
+from vmtrak.notices.planning import Plan, Round
 from vmtrak.web.state import State
 
 SECONDS = 25
@@ -45,15 +45,15 @@ async def _planned(state: State, actor: Actor) -> Plan:
     """Not among the writers: it is many short units of work, which let others in between."""
     database, rules, day = state.database, state.delivery.rules, state.today()
 
-    def begin() -> int:
+    def begin() -> Round:
         with database.work(actor) as work:
-            return planning.begin(work, day, Trigger.PERSON)
+            return planning.begin(work, rules, day, Trigger.PERSON)
 
-    run_id = await database.writing(begin)
+    run = await database.writing(begin)
     with anyio.move_on_after(SECONDS):
-        go_on = partial(planning.go_on, database, rules, run_id, day)
+        go_on = partial(planning.go_on, database, rules, run)
         return await anyio.to_thread.run_sync(go_on, abandon_on_cancel=True)
-    return await database.reading(planning.so_far, database, run_id, day)
+    return await database.reading(planning.so_far, database, run)
 
 
 async def deliver(state: State, seconds: float = SECONDS) -> None:
