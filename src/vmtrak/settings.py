@@ -305,6 +305,14 @@ def _domains(value: object) -> object:
     return domains
 
 
+def _mail_host(value: str) -> str:
+    if ":" in value:
+        return str(IPv6Address(value))
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", value):
+        raise ValueError
+    return value
+
+
 def _web_address(value: SecretStr) -> SecretStr:
     """Over TLS, but for this machine itself. Such addresses hold the key to what they open."""
     parts = urlsplit(value.get_secret_value())
@@ -322,6 +330,7 @@ Secret = Annotated[SecretStr, AfterValidator(_genuine)]
 Number = Annotated[int, BeforeValidator(_digits)]
 WebAddress = Annotated[SecretStr, AfterValidator(_web_address)]
 _ADDRESS = r"[^\s<>@,;]+@[^\s<>@,;]+"
+_WEB = "an https:// address, or http:// on this machine, without a user name"
 _DOMAIN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 _FURTHEST_NOTICE = 365
 _FILE_OR_SERVER = "sqlite:///path/of/a/file or"
@@ -389,8 +398,8 @@ class Settings(BaseSettings):
     site_admin_email: str | None = Field(
         None, pattern=f"^{_ADDRESS}$", description="an e-mail address"
     )
-    smtp_host: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9._:-]+$", description="a host name or address"
+    smtp_host: Annotated[str, AfterValidator(_mail_host)] | None = Field(
+        None, description="a host name or address, without a port"
     )
     smtp_port: Number = Field(25, ge=1, le=_HIGHEST_PORT, description="a number from 1 to 65535")
     smtp_username: str | None = Field(None, description="text in UTF-8")
@@ -412,12 +421,12 @@ class Settings(BaseSettings):
     smtp_oauth_scope: str = Field(
         "https://outlook.office365.com/.default", description="text in UTF-8"
     )
-    webhook_url: WebAddress | None = Field(None, description="an https:// address")
+    webhook_url: WebAddress | None = Field(None, description=_WEB)
     webhook_secret: Annotated[Secret, AfterValidator(_signing_secret)] | None = Field(
         None, description="text in UTF-8"
     )
-    teams_url: WebAddress | None = Field(None, description="an https:// address")
-    slack_url: WebAddress | None = Field(None, description="an https:// address")
+    teams_url: WebAddress | None = Field(None, description=_WEB)
+    slack_url: WebAddress | None = Field(None, description=_WEB)
     reveals_per_hour: Number = Field(
         30, ge=1, le=1_000_000, description="a number from 1 to 1000000"
     )

@@ -237,7 +237,7 @@ MATRIX = {
     "POST /admin/notice/edit/{pk}": (401, 403, 403, 404, 403),
     "POST /admin/notice/delete": (401, 403, 403, 403, 403),
     "POST /admin/notice/run": (401, 403, 403, 303, 403),
-    "POST /admin/notice/test": (401, 403, 403, 422, 403),
+    "POST /admin/notice/test": (401, 403, 403, 409, 403),
     "POST /admin/notice/again/{pk}": (401, 403, 403, 409, 403),
     "POST /admin/notice/again-all": (401, 403, 403, 303, 403),
     "GET /admin/audit/list": (303, 403, 403, 200, 200),

@@ -1,5 +1,6 @@
 """The list of events: filters, pages, cursor, newest first."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,10 +9,12 @@ from starlette.testclient import TestClient
 
 from tests.conftest import Person
 from tests.doors import RestDoor
-from vmtrak import audit
-from vmtrak.access import Actor
+from vmtrak import audit, inventory
+from vmtrak.access import SYSTEM, Actor
+from vmtrak.accounts import UserPatch, users
 from vmtrak.audit import Action
 from vmtrak.db import Database
+from vmtrak.inventory import NewVM
 
 START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -152,3 +155,37 @@ def test_there_is_no_door_that_changes_an_event(admin: Person) -> None:
 
 def test_an_unknown_event_is_not_found(auditor: Person) -> None:
     assert auditor.panel.get("/admin/audit/details/999999").status_code == 404
+
+
+def test_the_dashboard_finds_what_changed_under_any_number_of_notices_and_sign_ins(
+    database: Database, auditor: Person
+) -> None:
+    with database.work(SYSTEM) as work:
+        number = inventory.add(work, NewVM(vm_name="long-ago")).id
+        for action, kind in ((Action.NOTIFICATION_SENT, "notice"), (Action.LOGIN, "auth")):
+            many = [(n, "somebody") for n in range(1, 5_002)]
+            audit.record_each(work, action, kind, many, {})
+    with database.read() as session:
+        newest = audit.latest(session, auditor.actor)[0]
+    assert (newest["action"], newest["entity_id"]) == ("vm.create", number)
+    page = auditor.panel.get("/admin/").text
+    assert "long-ago" in page
+    assert "Nothing has changed yet" not in page
+
+
+def test_the_trail_leads_nobody_to_a_page_that_refuses_them(people: dict[str, Person]) -> None:
+    ours = people["admin"]
+    with ours.database.work(ours.actor) as work:
+        inventory.add(work, NewVM(vm_name="web-01"))
+        users.change(work, people["reader"].user_id, UserPatch(department="Sales"))
+        for kind in ("notice", "token"):
+            action = Action.NOTIFICATION_SENT if kind == "notice" else Action.TOKEN_CREATE
+            detail = {"username": people["auditor"].username if kind == "token" else "x"}
+            audit.record(work, action, entity_type=kind, entity_id=7, detail=detail)
+            audit.record(work, action, entity_type=kind, entity_id=8, detail={"username": "x"})
+    for name, led in (("admin", {"vm", "user", "notice", "token"}), ("auditor", {"vm", "token"})):
+        page = people[name].panel.get("/admin/audit/list?limit=200").text
+        found = set(re.findall(r'href="/admin/(\w+)/details/(\d+)"', page)) - {("audit", "")}
+        kinds = {kind for kind, _ in found} - {"audit"}
+        assert kinds == led, name
+        assert (("token", "8") in found) == (name == "admin")

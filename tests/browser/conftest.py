@@ -54,6 +54,7 @@ PAGES = (
     "/admin/notice/due",
     "/admin/notice/details/1",
     "/admin/alert/list",
+    "/admin/account/",
     "/admin/token/list",
     "/admin/token/create",
     "/admin/audit/list",

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -162,12 +162,12 @@ def test_all_that_failed_are_sent_again_at_once(admin: Page, post: Post) -> None
     admin.goto(LIST)
     expect(row(admin, BOB).get_by_role("button", name=f"Send again to {BOB}")).to_be_visible()
     post.against[BOB] = Delayed("451 4.7.1 Come back later")
-    press(admin, "Send all that failed again (1)")
-    expect(admin.locator("main .notice.success")).to_contain_text("All that failed")
+    press(admin, "Send what failed lately again (1)")
+    expect(admin.locator("main .notice.success")).to_contain_text("Messages being tried again: 1.")
     expect(row(admin, BOB).locator(".badge")).to_have_text("waiting")
     expect(row(admin, BOB)).to_contain_text("451 4.7.1 Come back later")
     expect(row(admin, BOB)).to_contain_text("1, next")
-    expect(admin.get_by_role("button", name="Send all that failed")).to_have_count(0)
+    expect(admin.get_by_role("button", name="Send what failed")).to_have_count(0)
     tab(admin, "Failed")
     expect(admin.locator(".empty h2")).to_have_text("Nothing has failed")
     tab(admin, "Waiting")
@@ -285,6 +285,7 @@ def test_a_vm_of_which_nobody_was_told_says_when_that_comes(
         "soon-due": (today + timedelta(days=3), "active", "with the next run"),
         "long-gone": (today - timedelta(days=60), "active", "No more notices"),
         "undated": (None, "active", "no expiry date"),
+        "for-ever": (date.max, "active", "stands for no expiry"),
         "switched-off": (today, "inactive", "active VMs only"),
     }
     page = at("operator")

@@ -300,8 +300,10 @@ def test_the_password_is_changed_from_the_page(at: Callable[..., Page], site: Si
     other.wait_for_url("**/admin/")
 
 
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", [1440, 1000, 390])
 def test_the_account_fits_the_screen(at: Callable[..., Page], width: int) -> None:
     page = at("admin", viewport={"width": width, "height": 900})
     page.goto("/admin/account/")
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    table = page.locator(".account-sessions .table-box")
+    assert table.evaluate("box => box.scrollWidth <= box.clientWidth")

@@ -3,8 +3,10 @@
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import quote, unquote
 
 import httpx2
 import pytest
@@ -16,10 +18,28 @@ from tests.faults.running import Server, access_token, serving
 from vmtrak import logs, notices
 from vmtrak.accounts.models import digest
 from vmtrak.errors import Unavailable
+from vmtrak.web.calendars import hide
 
 BROKEN = "broken on purpose"
 
-SHAPES = ("{}.ics", "{}", "{}/", "/{}.ics", "{}.ics?then=1", "x/{}.ics", "{}.ICS", "{}.ics/more")
+SHAPES = (
+    "/calendar/{}.ics",
+    "/calendar/{}",
+    "/calendar/{}/",
+    "/calendar//{}.ics",
+    "/calendar/{}.ics?then=1",
+    "/calendar/x/{}.ics",
+    "/calendar/{}.ICS",
+    "/calendar/{}.ics/more",
+    "/admin/calendar/{}.ics",
+    "/admin/vm/list?search={}",
+    "//calendar/{}.ics",
+    "/Calendar/{}.ics",
+    "/%63alendar/{}.ics",
+    "/api/calendar/{}.ics",
+    "/{}",
+    "/static/{}.ics",
+)
 """How an address may be mistyped or cut; with each the token must not stay behind."""
 
 
@@ -39,11 +59,13 @@ def everything_below(folder: Path) -> list[str]:
 
 def ask_in_every_way(client: TestClient | httpx2.Client, token: str) -> list[httpx2.Response]:
     answers: list[Any] = []
-    for shape in SHAPES:
+    origin = str(client.base_url).rstrip("/")
+    escaped = token.replace("_", "%5F", 1), token.replace("vmc_", "%2576mc_")
+    for shape, spelled in [*product(SHAPES, [token]), *product(SHAPES[8:10], escaped)]:
         for method in ("GET", "HEAD", "POST", "OPTIONS"):
             for accept in ("text/html", "application/json", "*/*"):
-                headers = {"Accept": accept, "Origin": str(client.base_url)}
-                address = f"/calendar/{shape.format(token)}"
+                headers = {"Accept": accept, "Origin": origin}
+                address = f"{origin}{shape.format(spelled)}"
                 answers.append(client.request(method, address, headers=headers))
     return answers
 
@@ -84,6 +106,37 @@ def test_no_log_event_or_page_shows_it_whatever_happens(
     assert any(BROKEN in text for text in written) == (failure is bug)
     assert not holds([*written, *capfd.readouterr()], token)
     assert not holds([admin.api.get("/api/audit?limit=200").text], token)
+
+
+TOKEN = "vmc_" + "aZ09-_x" * 6 + "y"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 11])
+@pytest.mark.parametrize("times", [0, 1, 2, 3])
+@pytest.mark.parametrize("where", ["/{}.ics", "/admin/calendar/{}", "/{0}/{0}", "/é/{}/%zz"])
+def test_nothing_is_left_of_a_token_however_it_is_escaped_or_cut(
+    where: str, times: int, cut: int
+) -> None:
+    token = TOKEN[: len(TOKEN) - cut]
+    for _ in range(times):
+        token = "".join(f"%{ord(one):02X}" for one in token) if "%" not in token else quote(token)
+    sent = where.format(token).encode()
+    scope = {"path": unquote(sent.decode()), "raw_path": sent, "query_string": b"search=" + sent}
+    hide(scope)
+    left = where.format(*"--").encode()
+    assert scope == {
+        "path": unquote(left.decode()),
+        "raw_path": left,
+        "query_string": b"search=" + left,
+    }
+
+
+def test_a_name_that_only_begins_like_a_token_is_left_alone() -> None:
+    query = b"search=vmc_cluster-node-03.example.org&sort=vmc_name"
+    scope = {"path": "/admin/vm/list", "raw_path": b"/admin/vm/list", "query_string": query}
+    before = dict(scope)
+    hide(scope)
+    assert scope == before
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -106,3 +106,10 @@ def test_every_event_has_a_name_of_its_own_on_the_public_host() -> None:
         "vm-111@vm.example.org",
         "more@vm.example.org",
     ]
+
+
+def test_the_library_writes_what_it_has_read_in_the_same_bytes() -> None:
+    long = "ä, b; c\\d \U0001f642 " * 20
+    expiries = [EXPIRY, EXPIRY._replace(vm_id=8, owner=long, environment=None, department="x\ny")]
+    written = text(*expiries, rest_from=date(2027, 3, 1))
+    assert read(written).to_ical() == written

@@ -1,5 +1,7 @@
 """`vmtrak notify`: who is told, what is printed, and how it ends; with a real mail server."""
 
+import os
+import pty
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -253,3 +255,28 @@ def test_a_signal_ends_it_between_two_messages(
     assert wrong == "vmtrak: interrupted; not everything is sent\n"
     assert ask(tmp_path, "notify", **own).stdout == f"{NOTHING}Of earlier messages, 1 was sent.\n"
     assert reached(office) == [f"{name}@vmtrak.example" for name in PEOPLE]
+
+
+def test_on_a_terminal_another_day_is_asked_for_first(
+    database: Database, office: PostOffice, tmp_path: Path
+) -> None:
+    add_vm(database, "one", 3)
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "wb", buffering=0) as terminal, os.fdopen(theirs, "rb") as given:
+        terminal.write(b"n\n")
+        ended = subprocess.run(
+            [PROGRAM, "notify", "--date", (TODAY + timedelta(days=2)).isoformat()],
+            env=environment(tmp_path, **where(database, office)),
+            cwd=tmp_path,
+            stdin=given,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert "is not today" in ended.stderr
+    assert "nothing was planned" in ended.stderr
+    assert office.received == []
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(NoticeRun)) == 0

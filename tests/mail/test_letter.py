@@ -1,6 +1,7 @@
 """What a notice looks like: everything it says is text, whatever a VM is called."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -75,7 +76,7 @@ def test_the_headers_say_what_it_is() -> None:
         "From": SENDER,
         "To": ANN,
         "Subject": "1 VM expires today, 1 tomorrow, 1,201 soon, 5 overdue",
-        "Message-ID": f"<{1:032x}@vmtrak.example>",
+        "Message-ID": f"<{1:032x}@vm.example.org>",
     }
     assert message["Auto-Submitted"] == "auto-generated"
     assert message["X-Auto-Response-Suppress"] == "All"
@@ -212,7 +213,7 @@ def test_the_sender_is_as_the_settings_say(sender: str, name: str, address: str)
     [mailbox] = message["From"].addresses
     assert (mailbox.display_name, mailbox.addr_spec) == (name, address)
     # Of VMTrak's own address, whoever the sender is: it must be the same at the next attempt.
-    assert message["Message-ID"] == f"<{1:032x}@vmtrak.example>"
+    assert message["Message-ID"] == f"<{1:032x}@vm.example.org>"
 
 
 # Size
@@ -239,3 +240,13 @@ def test_where_names_are_long_fewer_are_named_and_the_others_counted(name: str) 
     assert text.count("/admin/vm/details/") == named
     assert f"and {5200 - named:,} more" in text
     assert f"and {5200 - named:,} more" in page
+
+
+def test_an_outsider_is_told_without_ways_that_need_an_account() -> None:
+    content = replace(digest(line(1, 0, "log in at https://evil.example")), outsider=True)
+    message = sent(made(content))
+    assert message["Subject"] == "1 VM expires today"
+    for text in (part(message, "plain"), part(message, "html")):
+        assert "evil.example" in text
+        assert "/admin/account/" not in text
+        assert "your address stands in VMTrak" in text

@@ -20,7 +20,7 @@ def test_a_message_arrives_with_its_envelope_and_the_answer_is_told(
     assert mailer.send(parcel()) == "250 2.0.0 Ok: queued as 000001"
     [mail] = office.received
     assert (mail.sender, mail.recipients) == ("vmtrak@vmtrak.example", (ANN,))
-    assert mail.message_id == f"<{1:032x}@vmtrak.example>"
+    assert mail.message_id == f"<{1:032x}@vm.example.org>"
     assert office.greeted_by == ["vm.vmtrak.example"]
 
 
@@ -114,7 +114,7 @@ def test_a_drop_after_the_dot_leaves_it_open_whether_the_message_was_taken(
     with pytest.raises(Delayed, match="before the server said whether it took the message"):
         mailer.send(parcel(1))
     mailer.send(parcel(1))
-    assert {mail.message_id for mail in office.received} == {f"<{1:032x}@vmtrak.example>"}
+    assert {mail.message_id for mail in office.received} == {f"<{1:032x}@vm.example.org>"}
     assert len(office.received) == (2 if action == DROP else 1)
 
 

@@ -4,14 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from tests.conftest import Person
 from tests.notices.scene import Scene
+from vmtrak import inventory
 from vmtrak.access import SYSTEM
 from vmtrak.channels import Channel, Delayed, Parcel, Refused
+from vmtrak.db import iso
 from vmtrak.errors import Conflict, Forbidden, Invalid, NotFound
 from vmtrak.fields import parse
-from vmtrak.notices import Message, NoticeRun, Trigger, lists, planning, trials
+from vmtrak.inventory import NewVM
+from vmtrak.notices import Message, NoticeRun, Trigger, lists, outbox, planning, trials
 from vmtrak.notices.lists import MessageQuery
 
 NOWHERE = 999_999_999
@@ -244,10 +248,51 @@ def test_a_run_that_was_never_finished_is_late(scene: Scene, admin: Person) -> N
 def test_a_run_at_somebodys_wish_is_the_last_one_but_not_the_days(
     scene: Scene, admin: Person
 ) -> None:
-    planning.run_now(scene.database, scene.rules, admin.actor, scene.today, Trigger.PERSON)
+    scene.add("one", 7, owner="gwen@elsewhere.example")
+    for _ in range(2):  # the second has nothing to tell, and hides nothing
+        planning.run_now(scene.database, scene.rules, admin.actor, scene.today, Trigger.PERSON)
     found = standing(scene, admin)
     assert (found["last_run"]["trigger"], found["last_run"]["started_by"]) == ("person", "ada")
+    assert found["last_run"]["messages"] == 1
     assert found["late"]
+
+
+def test_a_message_in_hand_says_when_it_would_be_taken_over(scene: Scene, admin: Person) -> None:
+    scene.add("one", 7, owner="gwen@elsewhere.example")
+    scene.plan()
+    with scene.database.work(SYSTEM) as work:
+        held = outbox.claim(work, Channel.MAIL)
+    assert held
+    row = ask(admin, lists.get, held.id)
+    assert row["next_attempt_at"] == iso(scene.clock.moment + outbox.LEASE)
+
+
+@pytest.mark.parametrize(
+    ("owner", "reached"),
+    [
+        ("rita", True),
+        ("RITA@vmtrak.example", True),
+        ("gwen@elsewhere.example", True),
+        ("Gwen <gwen@elsewhere.example>", False),
+        ("ritta", False),
+        ("gwen@elsewhere.example, eve@elsewhere.example", False),
+    ],
+)
+def test_the_vm_s_page_says_if_its_owner_is_not_reached(
+    admin: Person, owner: str, *, reached: bool
+) -> None:
+    with admin.database.work(SYSTEM) as work:
+        vm = inventory.add(work, NewVM(vm_name="one", owner=owner))
+    page = admin.panel.get(f"/admin/vm/details/{vm.id}").text
+    assert ("The owner is not told" in page) is not reached
+
+
+def test_the_vm_s_page_says_that_a_closed_account_is_not_reached(
+    admin: Person, scene: Scene
+) -> None:
+    number = scene.add("one", 7, owner="rita")
+    scene.user("rita", is_active=False)
+    assert "The owner is not told" in admin.panel.get(f"/admin/vm/details/{number}").text
 
 
 @pytest.mark.usefixtures("outcome")
@@ -288,3 +333,70 @@ def test_only_a_person_can_have_a_test_mail(scene: Scene, operator: Person) -> N
         trials.send(work, scene.rules, Channel.MAIL)
     with scene.database.work(SYSTEM) as work, pytest.raises(Conflict, match="nobody"):
         trials.send(work, scene.rules, Channel.MAIL)
+
+
+def test_what_is_due_for_many_people_takes_few_queries(scene: Scene, admin: Person) -> None:
+    scene.user("rita", notify_expiry=True)
+    for n in range(60):
+        scene.add(f"vm-{n:02}", (0, 7, -7)[n % 3], owner=f"owner{n}@elsewhere.example")
+    seen: list[str] = []
+    engine = scene.database.engine
+
+    def count(*arguments: Any) -> None:
+        seen.append(arguments[2])
+
+    event.listen(engine, "before_cursor_execute", count)
+    try:
+        rows = ask(admin, lists.due, scene.rules, scene.today)
+    finally:
+        event.remove(engine, "before_cursor_execute", count)
+    assert len(rows) == 60
+    assert len(seen) < 20
+
+
+def test_of_many_people_each_is_shown_what_they_have_not_been_told(
+    scene: Scene, admin: Person
+) -> None:
+    for n in range(30):
+        scene.add(f"told-{n:02}", 0, owner=f"owner{n:02}@elsewhere.example")
+    scene.tell()
+    scene.clock.forward(days=1)
+    for n in range(0, 30, 2):
+        scene.add(f"new-{n:02}", 7, owner=f"owner{n:02}@elsewhere.example")
+    rows = ask(admin, lists.due, scene.rules, scene.today)
+    told = {row["recipient"].partition("@")[0]: row["first"] for row in rows}
+    assert told == {f"owner{n:02}": [f"new-{n:02}"] for n in range(0, 30, 2)}
+    scene.tell()
+    assert ask(admin, lists.due, scene.rules, scene.today) == []
+
+
+def test_only_notices_that_failed_lately_are_sent_again_together(
+    scene: Scene, admin: Person
+) -> None:
+    scene.add("old", 0, owner="old@elsewhere.example")
+    answering(scene, old=Refused("550"), new=Refused("550"), ada=Refused("550"))
+    scene.tell()
+    scene.clock.forward(days=3, seconds=1)
+    scene.add("new", 0, owner="new@elsewhere.example")
+    with scene.database.work(admin.actor) as work:
+        trials.send(work, scene.rules, Channel.MAIL)
+    scene.tell()
+    assert ask(admin, lists.standing, scene.rules, scene.clock.moment)["failed"] == 3
+    with scene.database.read() as session:
+        assert outbox.may_be_sent_again(session, scene.rules, scene.clock.moment) == 1
+    with scene.database.work(admin.actor) as work:
+        assert outbox.send_all_again(work, scene.rules) == 1
+    waiting = {message.recipient for message in scene.messages() if message.state == "waiting"}
+    assert waiting == {"address:new@elsewhere.example"}
+
+
+def test_while_its_channel_is_off_nothing_that_failed_is_sent_again(
+    scene: Scene, admin: Person
+) -> None:
+    scene.add("new", 0, owner="new@elsewhere.example")
+    answering(scene, new=Refused("550"))
+    scene.tell()
+    scene.rules.senders.clear()
+    with scene.database.work(admin.actor) as work:
+        assert outbox.may_be_sent_again(work.session, scene.rules, work.moment) == 0
+        assert outbox.send_all_again(work, scene.rules) == 0

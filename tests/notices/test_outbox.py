@@ -139,7 +139,7 @@ def test_what_is_sent_is_in_the_trail(scene: Scene) -> None:
     assert told.detail == {
         "channel": "mail",
         "vms": 1,
-        "subject": f"1 VM expires in 7 days: of {ANN}",
+        "subject": "1 VM expires in 7 days",
     }
 
 

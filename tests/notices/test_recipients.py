@@ -184,6 +184,14 @@ def test_no_address_is_smuggled_in(owner: str) -> None:
     assert found is None or (BARE.fullmatch(found) and found in owner)
 
 
+@pytest.mark.parametrize(
+    "owner",
+    ["|cat@evil.example", "-oQ/tmp@evil.example", "/etc/x@evil.example", "a!b@evil.example"],
+)
+def test_what_some_mail_servers_would_run_or_write_is_nobody_s_address(owner: str) -> None:
+    assert owner_address(owner) is None
+
+
 def test_a_name_that_only_looks_like_an_address_is_nobody(scene: Scene) -> None:
     for number, owner in enumerate(["ﬁn@elsewhere.example", "groß@elsewhere.example"]):
         scene.add(f"vm{number}", 7, owner=owner)

@@ -387,7 +387,8 @@ def test_a_run_that_could_not_plan_for_somebody_says_so_at_every_door(
     words = "Planning failed for 1 recipient; the log tells why. "
     assert answer == (False, f"{words}2 messages about 2 VMs: 2 sent, 0 failed, 0 waiting", 2, 0)
     assert told(api.post(RUN)) == (False, words + NOTHING, 0, 0)
-    page = admin.panel.get(admin.panel.post("/admin/notice/run").headers["location"])
+    panel = admin.panel
+    page = panel.get(panel.post("/admin/notice/run").headers["location"])
     assert "Not everything could be planned" in page.text
     monkeypatch.undo()
     assert told(api.post(RUN))[2] == 1

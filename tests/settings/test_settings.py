@@ -265,6 +265,7 @@ BAD = [
     ("VMTRAK_OIDC_ROLE_MAP", "a=admin,a=read"),
     ("VMTRAK_SITE_ADMIN_EMAIL", "somebody"),
     ("VMTRAK_SMTP_HOST", "mail example"),
+    ("VMTRAK_SMTP_HOST", "mail.example.org:25"),
     ("VMTRAK_SMTP_PORT", "0"),
     ("VMTRAK_SMTP_FROM", "VMTrak"),
     ("VMTRAK_SMTP_HELO", "a b"),
@@ -759,7 +760,8 @@ def test_only_on_this_machine_may_a_webhook_be_without_tls(host: str) -> None:
     assert found
     assert found.get_secret_value() == url
     assert refusal(VMTRAK_SLACK_URL="http://192.0.2.1/x") == (
-        "VMTRAK_SLACK_URL: must be an https:// address"
+        "VMTRAK_SLACK_URL: must be an https:// address, or http:// on this machine, "
+        "without a user name"
     )
 
 

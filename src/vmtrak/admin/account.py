@@ -7,10 +7,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from vmtrak.access import Actor, Permission
-from vmtrak.accounts import PasswordChange, User, calendar_feeds, sessions, users
+from vmtrak.accounts import PasswordChange, Subscription, User, calendar_feeds, sessions, users
 from vmtrak.admin.base import Field, Panel, Typed, filled, posted, redirect
 from vmtrak.errors import Conflict, Invalid, TooMany
-from vmtrak.fields import Input, parse
+from vmtrak.fields import parse
 from vmtrak.web import cookies, inputs, own_password
 from vmtrak.web.errors import extra_headers, problem, status_of
 from vmtrak.web.state import State, actor_of, request_id_of
@@ -18,10 +18,6 @@ from vmtrak.web.state import State, actor_of, request_id_of
 HOME = "/admin/account/"
 
 METHODS = {"password": "password", "link": "one-time link", "microsoft": "provider"}
-
-
-class Subscription(Input):
-    on: bool
 
 
 class AccountPages:
@@ -95,7 +91,7 @@ class AccountPages:
         return response
 
     async def subscribe(self, request: Request) -> Response:
-        on = parse(Subscription, await posted(request)).on
+        on = parse(Subscription, await posted(request)).notify_expiry
         await self.state.database.writing(self._subscribe, actor_of(request), on=on)
         return redirect(HOME, "subscribed" if on else "unsubscribed")
 

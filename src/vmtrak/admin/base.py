@@ -5,6 +5,7 @@ parse, unit of work, operation, render. What decisions/0004 lists is thereby clo
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -77,14 +78,14 @@ DONE: Mapping[str, str] = {
     "notices-go-on": "Planning goes on, and the worker sends the rest.",
     "notices-none": "There is nothing new to tell anybody today.",
     "notice-again": "It was tried again; what came of it stands here.",
-    "notices-again": "All that failed was tried again; what came of it stands here.",
+    "notices-again": "Messages being tried again: {}. What comes of each stands here.",
     "subscribed": "From now on you are told by mail of all VMs that you see.",
     "unsubscribed": "From now on you are told by mail of your own VMs only.",
     "proved": "That is you. Now go on with what you wanted to do.",
     "session-ended": "The session has ended.",
     "sessions-ended": "Your other sessions have ended.",
 }
-"""What a page says about the step before it. The cookie carries only the key, and a date."""
+"""What a page says about the step before it. The cookie carries the key, and a date or a number."""
 
 
 class Gate(AuthenticationBackend):
@@ -548,16 +549,23 @@ def proof_first(actor: Actor, back: str) -> Response | None:
 
 
 def _done_words(done: str) -> str | None:
-    """What a page says for a key of `DONE`, behind which a full stop and a date may stand."""
-    key, _, day = done.partition(".")
+    """What a page says for a key of `DONE`, behind which a full stop and its value may stand."""
+    key, _, value = done.partition(".")
     try:
-        return DONE[key].format(date.fromisoformat(day) if day else "")
+        return DONE[key].format(_done_value(value) if value else "")
     except (KeyError, ValueError):  # not from here
         return None
 
 
+def _done_value(value: str) -> str:
+    """A number of at most six digits, or a date; `ValueError` else."""
+    if re.fullmatch("[0-9]{1,6}", value):
+        return f"{int(value):,}"
+    return date.fromisoformat(value).isoformat()
+
+
 def redirect(address: str, done: str | None = None) -> Response:
-    """Go on to a page, which says what was done: a key of `DONE`, and a date if it takes one."""
+    """Go on to a page, which says what was done: a key of `DONE`, and a value if it takes one."""
     response = RedirectResponse(address, 303)
     if done:
         response.set_cookie(

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from vmtrak import audit, credentials
 from vmtrak.access import Actor, Permission
-from vmtrak.admin.base import View
+from vmtrak.admin.base import VIEWS, View
 from vmtrak.admin.tables import Filter, page_table
 from vmtrak.audit import Action, AuditEvent, AuditQuery
 from vmtrak.inventory import Hypervisor
@@ -98,13 +98,7 @@ KINDS: Mapping[str, str] = {
     "notice": "Notice",
 }
 
-_PAGES = {
-    "vm": "vm",
-    "hypervisor": "hypervisor",
-    "user": "user",
-    "token": "token",
-    "notice": "notice",
-}
+_PAGES = frozenset({"vm", "hypervisor", "user", "token", "notice"})
 _GONE = {"vm.delete", "vm.purge", "hypervisor.delete"}
 _UNSAID = {("credential", "vm_id")}
 """Details that only repeat what the event says already."""
@@ -130,7 +124,26 @@ def told(
     )
     names: dict[int, str] = {row.id: row.name for row in found}
     accounts = _accounts(session, events, actor)
-    return [_with_account(_told(event, names), accounts) for event in events]
+    return [
+        _with_account({**_told(event, names), "entity_href": _href(event, actor)}, accounts)
+        for event in events
+    ]
+
+
+def _href(event: Mapping[str, Any], actor: Actor | None) -> str | None:
+    """The page of what the event is about, for those who may see it."""
+    kind, number = event["entity_type"], event["entity_id"]
+    if actor is None or kind not in _PAGES or not number or event["action"] in _GONE:
+        return None
+    if not actor.may(VIEWS[kind].read) or (kind == "token" and not _sees_token(event, actor)):
+        return None
+    return f"/admin/{kind}/details/{number}"
+
+
+def _sees_token(event: Mapping[str, Any], actor: Actor) -> bool:
+    """Of tokens those see all who keep the users, everybody else their own."""
+    owner = (event["detail"] or {}).get("username")
+    return actor.may(Permission.USERS) or owner == actor.username
 
 
 def _accounts(
@@ -168,13 +181,10 @@ def _told(event: dict[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
             changes.append({"name": name, "label": word(name), "from": before, "to": after})
         elif value is not None and (event["entity_type"], name) not in _UNSAID:
             facts.append({"label": word(name), "value": _said(name, value, names)})
-    kind, number = event["entity_type"], event["entity_id"]
-    linked = kind in _PAGES and number and event["action"] not in _GONE
     extended = event["action"] == Action.VM_UPDATE and _only_later(changes)
     return {
         **event,
         "action_label": "extended" if extended else LABELS.get(event["action"], event["action"]),
-        "entity_href": f"/admin/{_PAGES[kind]}/details/{number}" if linked else None,
         "changes": changes,
         "facts": facts,
     }

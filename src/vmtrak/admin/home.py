@@ -71,8 +71,7 @@ def _passwords(session: Session, actor: Actor, rules: Rules) -> list[dict[str, A
 def _latest(session: Session, actor: Actor) -> list[dict[str, Any]]:
     if not actor.may(Permission.AUDIT_READ):
         return []
-    # Sign-ins and messages are in the trail, but they change nothing.
-    return told(session, audit.latest(session, actor, without=("auth", "notice")), actor)
+    return told(session, audit.latest(session, actor), actor)
 
 
 def _tiles(session: Session, actor: Actor, today: date) -> list[dict[str, Any]]:

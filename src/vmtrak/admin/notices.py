@@ -14,12 +14,13 @@ from vmtrak.admin.base import View, address, posted, redirect
 from vmtrak.admin.tables import Filter, page_table
 from vmtrak.channels import GROUPS, Channel
 from vmtrak.db import Page, now
-from vmtrak.fields import Input, parse
+from vmtrak.fields import parse
 from vmtrak.inventory import Status
-from vmtrak.notices import Message, Schedule, lists, outbox, trials
+from vmtrak.notices import Message, Schedule, lists, outbox, recipients, trials
 from vmtrak.notices import State as Sending
 from vmtrak.notices.lists import NAMES, MessageQuery
 from vmtrak.notices.schedule import WEEK, WEEKS
+from vmtrak.notices.trials import TrialRequest
 from vmtrak.web import inputs
 from vmtrak.web.delivering import deliver, run_now
 from vmtrak.web.state import State, actor_of
@@ -40,10 +41,6 @@ _FILTERS = (
 )
 
 
-class Trial(Input):
-    channel: Channel
-
-
 class NoticeView(View, model=Message):
     kind = "notice"
     noun = "message"
@@ -55,9 +52,11 @@ class NoticeView(View, model=Message):
         with self.state.database.read() as session:
             page = lists.page(session, actor, query)
             around = _around(self.state, session, actor, query.state)
+            again = outbox.may_be_sent_again(session, self.state.delivery.rules, now())
         table = page_table(request, "notice", "Notices", page, _FILTERS)
         rows = [shown(row, around["standing"]) for row in page.rows]
-        return {**_within(table, query.state), **around, "rows": rows, "state": query.state}
+        more = {"rows": rows, "state": query.state, "again": again}
+        return {**_within(table, query.state), **around, **more}
 
     def details_of(self, actor: Actor, number: int) -> dict[str, Any]:
         with self.state.database.read() as session:
@@ -95,7 +94,7 @@ class NoticeView(View, model=Message):
     @expose("/test", methods=["POST"])
     async def test(self, request: Request) -> Response:
         actor_of(request).require(self.read)
-        channel = parse(Trial, await posted(request)).channel
+        channel = parse(TrialRequest, await posted(request)).channel
         message = await self._queued(request, trials.send, channel)
         await deliver(self.state)
         return redirect(f"/admin/notice/details/{message.id}")
@@ -111,7 +110,7 @@ class NoticeView(View, model=Message):
     async def again_all(self, request: Request) -> Response:
         done = await self._queued(request, outbox.send_all_again)
         await deliver(self.state)
-        return redirect(LIST, "notices-again" if done else "unchanged")
+        return redirect(LIST, f"notices-again.{done}" if done else "unchanged")
 
     async def _queued(self, request: Request, operation: Any, *what: Any) -> Any:  # noqa: ANN401
         """The operation in a unit of work; each takes the rules."""
@@ -193,11 +192,14 @@ def card(state: State, actor: Actor, vm: Mapping[str, Any]) -> dict[str, Any] | 
         return None
     with state.database.read() as session:
         found = lists.of_vm(session, actor, vm["id"])
+        owner = vm["owner"]
+        unreached = owner and not recipients.reached(session, state.delivery.rules, owner)
     rows = [{**one, "stage": stage(one["notice_type"])} for one in found]
     return {
         "rows": rows,
         "coming": _coming(state.delivery.rules.schedule, vm, rows, state.today()),
         "mail": state.delivery.rules.mail_is_on,
+        "unreached": owner if unreached else None,
         "linked": actor.may(Permission.USERS),
         "most": lists.MOST_OF_VM,
     }
@@ -212,6 +214,8 @@ def _coming(
     if vm["status"] != Status.ACTIVE:
         return "No notices: they are about active VMs only."
     expiry = date.fromisoformat(str(vm["expiry_date"]))
+    if expiry == date.max:
+        return "No notices: this date stands for no expiry."
     at_hand = schedule.stage(expiry, today)
     told = {one["notice_type"] for one in rows if one["expiry_date"] == expiry.isoformat()}
     if at_hand is not None and at_hand not in told:

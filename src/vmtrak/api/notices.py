@@ -1,9 +1,8 @@
 """REST for expiry notices: what is due, what became of messages, and sending them."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator
 from starlette.responses import Response
 
 from vmtrak.access import Permission
@@ -17,12 +16,12 @@ from vmtrak.api.answers import (
     VMNotice,
 )
 from vmtrak.api.base import Call, Endpoint, answer, page_answer
-from vmtrak.channels import Channel
 from vmtrak.db import Work, now
-from vmtrak.fields import Day, Input, blank_to_none
+from vmtrak.fields import Day, Input
 from vmtrak.notices import lists, outbox, trials
 from vmtrak.notices.lists import MessageQuery
 from vmtrak.notices.models import Message
+from vmtrak.notices.trials import TrialRequest
 from vmtrak.web.delivering import deliver
 
 
@@ -30,17 +29,6 @@ class DueQuery(Input):
     """The day to look at; today if none is given."""
 
     day: Day = None
-
-
-def _or_mail(value: object) -> object:
-    value = blank_to_none(value)
-    return Channel.MAIL if value is None else value
-
-
-class TrialRequest(Input):
-    """A test message, to oneself by mail or over another channel."""
-
-    channel: Annotated[Channel, BeforeValidator(_or_mail)] = Channel.MAIL
 
 
 def list_(call: Call) -> Response:
@@ -82,7 +70,7 @@ async def send_again(call: Call) -> Response:
 
 
 def send_all_again(call: Call) -> Response:
-    """Let all that failed be tried again; there may be many, so that the worker does it."""
+    """Let what failed lately be tried again; there may be many, so that the worker does it."""
     with call.state.database.work(call.actor) as work:
         again = outbox.send_all_again(work, call.state.delivery.rules)
     return answer({"ok": True, "again": again})
@@ -151,7 +139,7 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/notices/send-again",
-        "Try everything again that failed",
+        "Try the notices again that failed within the last three days",
         Again,
         send_all_again,
         permission=_ADMIN,

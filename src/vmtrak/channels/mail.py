@@ -109,7 +109,8 @@ def _bodies(parcel: Parcel) -> tuple[str, str]:
         return _rendered("test", parcel, {"asked_by": content.asked_by})
     lines: Sequence[Line] = content.lines
     while True:
-        text, page = _rendered("digest", parcel, {"sections": list(_sections(parcel, lines))})
+        told = {"sections": list(_sections(parcel, lines)), "outsider": content.outsider}
+        text, page = _rendered("digest", parcel, told)
         size = len(page.encode())
         if size <= LARGEST_PART or not lines:
             return text, page

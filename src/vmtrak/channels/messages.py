@@ -62,6 +62,8 @@ class Line:
 class Digest:
     """What one recipient is told on `day`, which is a date in the zone of the settings.
 
+    An `outsider` has no account: somebody whose address stands with VMs as their owner's.
+
     `lines` are in the order of their groups, those of a group by date and name, and perhaps not
     all of them: `counts` says how many VMs each group has.
     """
@@ -69,6 +71,7 @@ class Digest:
     day: date
     lines: tuple[Line, ...]
     counts: Mapping[Group, int]
+    outsider: bool = False
 
     @property
     def total(self) -> int:
@@ -133,7 +136,9 @@ def subject(content: Content) -> str:
     verb = ("is" if one else "are") if group is Group.OVERDUE else ("expires" if one else "expire")
     head = f"{count:,} {'VM' if one else 'VMs'} {verb} {_when(group, content)}"
     told = ", ".join([head, *(f"{n:,} {_when(g, content)}" for g, n in others)])
-    return f"{told}: {content.lines[0].vm_name}" if content.total == 1 else told
+    # To the outside no subject is written with words that somebody chose as a VM's name.
+    named = content.total == 1 and not content.outsider
+    return f"{told}: {content.lines[0].vm_name}" if named else told
 
 
 def _when(group: Group, digest: Digest) -> str:

@@ -36,12 +36,13 @@ def notify(when: datetime | None, *, dry_run: bool) -> None:
     stop = told_to_stop()
     loaded = reachable(load())
     rules = app.notice_rules(loaded)
-    logs.configure(loaded.log_dir, level="WARNING")
+    logs.configure(loaded.log_dir, level="ERROR")  # what was not sent it prints itself
     day = when.date() if when else rules.schedule.today(now())
     with opened(loaded) as database:
         if dry_run:
             _foretell(database, rules, day)
             return
+        _ask(rules, day)
         schema.migrate(database)
         plan = planning.run_now(database, rules, SYSTEM, day, Trigger.COMMAND)
         ended = _delivered(database, rules, plan, stop)
@@ -49,6 +50,15 @@ def notify(when: datetime | None, *, dry_run: bool) -> None:
     if unsent or plan.failed:
         words = "interrupted; " if stop.is_set() else ""
         fail(f"{words}not everything is sent")
+
+
+def _ask(rules: Rules, day: date) -> None:
+    """A mistyped year would use up what people are to be told then."""
+    if day == rules.schedule.today(now()) or not sys.stdin.isatty():
+        return
+    question = f"{day} is not today. What is told now counts as told on that day. Go on?"
+    if not click.confirm(question, err=True):
+        fail("nothing was planned")
 
 
 NAMED = 20

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -134,12 +134,10 @@ class Delivery:
         message.vms = letter.content.total if isinstance(letter.content, Digest) else 0
         try:
             answer = _sent(sender, message.channel, parcel)
-        except Refused as error:
-            note = partial(outbox.refused, answer=str(error))
-        except Delayed as error:
-            note = partial(outbox.delayed, answer=str(error))
-        except Unreachable as error:
-            note = partial(outbox.unreachable, answer=str(error))
+        except (Refused, Delayed, Unreachable) as error:
+            words = "message {} was not sent over {}: {}"
+            logger.warning(words, message.id, message.channel, error)
+            note = partial(_NOTES[type(error)], answer=str(error))
         except Exception:  # noqa: BLE001 - as above
             return self._stumbled(message)
         else:
@@ -157,6 +155,13 @@ class Delivery:
                 time.sleep(pause)
         with self.database.work(SYSTEM) as work:
             return note(work)
+
+
+_NOTES: Mapping[type[Exception], Callable[..., State]] = {
+    Refused: outbox.refused,
+    Delayed: outbox.delayed,
+    Unreachable: outbox.unreachable,
+}
 
 
 def _sent(sender: Sender, channel: str, parcel: Parcel) -> str:

@@ -53,7 +53,8 @@ def letter(session: Session, rules: Rules, message: Message, today: date) -> Let
     counts = _counts(session, message, holds, today)
     if not counts:
         return Letter(None, address, untold)
-    return Letter(Digest(today, _lines(session, message, holds, today), counts), address, untold)
+    lines, outsider = _lines(session, message, holds, today), message.address is not None
+    return Letter(Digest(today, lines, counts, outsider), address, untold)
 
 
 def _known(session: Session, message: Message, user: User | None) -> frozenset[str]:

@@ -3,17 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
-from sqlalchemy import ColumnElement, RowMapping, func, select
+from sqlalchemy import ColumnElement, RowMapping, func, or_, select
 from sqlalchemy.orm import Session
 
 from vmtrak import audit
 from vmtrak.access import Actor, Permission
 from vmtrak.accounts import User
-from vmtrak.channels import GROUPS, Channel, group_of
+from vmtrak.channels import GROUPS, Channel, Group, group_of
 from vmtrak.db import AnySelect, Page
 from vmtrak.errors import Forbidden, NotFound
 from vmtrak.fields import LARGEST_ID, Day, Input, blank_to_none
@@ -71,6 +71,7 @@ _FIELDS = (
     Message.vms,
     Message.attempts,
     Message.next_attempt_at,
+    Message.leased_until,
     Message.created_at,
     Message.ended_at,
     Message.sent_to,
@@ -110,10 +111,14 @@ def _messages() -> AnySelect:
 
 
 def _shown(row: RowMapping) -> dict[str, Any]:
-    """The message without the time of a next attempt that nobody will make."""
+    """The message with the time of the next attempt, if there will be one.
+
+    While it is being sent, that is when another process would take the attempt for dead.
+    """
     values = _with_recipient(_plain(row))
-    if values["state"] != State.WAITING:
-        values["next_attempt_at"] = None
+    times = [values["next_attempt_at"], values.pop("leased_until")]
+    waits = values["state"] == State.WAITING
+    values["next_attempt_at"] = max(filter(None, times)) if waits else None
     return values
 
 
@@ -192,33 +197,38 @@ def due(  # noqa: PLR0913 - whom of what, and how much of it
     `first` names so many of the VMs of each, those that come first in the digest.
     """
     actor.require(Permission.USERS)
-    found = list(islice(planning.preview(session, rules, day), most))
-    firsts = [_first(vms, day, named) for _, vms in found]
-    names = _names(session, {number for numbers in firsts for number in numbers})
-    return [
-        _due(recipient, vms, day, [names[number] for number in numbers])
-        for (recipient, vms), numbers in zip(found, firsts, strict=True)
+    rows = [
+        {**_whom(recipient), **_counted(vms, day), "first": _first(vms, day, named)}
+        for recipient, vms in islice(planning.preview(session, rules, day), most)
     ]
+    names = _names(session, {number for row in rows for number in row["first"]})
+    return [{**row, "first": [names[number] for number in row["first"]]} for row in rows]
 
 
 def _first(vms: list[Due], day: date, named: int) -> list[int]:
-    """The VMs that a digest names first: those that are past come last."""
-    told = sorted(vms, key=lambda one: (one.expiry_date < day, one.expiry_date))
-    return [one.vm_id for one in told[:named]]
+    """The VMs that a digest names first: those that are past come last. They come by date."""
+    coming = (one.vm_id for one in vms if one.expiry_date >= day)
+    past = (one.vm_id for one in vms if one.expiry_date < day)
+    return list(islice(chain(coming, past), named))
 
 
-def _due(recipient: Recipient, vms: list[Due], day: date, first: list[str]) -> dict[str, Any]:
-    counts = Counter(group_of((one.expiry_date - day).days) for one in vms)
+def _whom(recipient: Recipient) -> dict[str, Any]:
     alone = recipient.user_id is None and recipient.address is None
     return {
         "recipient": NAMES[recipient.channel] if alone else recipient.name,
         "channel": recipient.channel.value,
         "user_id": recipient.user_id,
         "address": recipient.address,
-        "vms": len(vms),
-        "groups": {group.value: counts[group] for group in GROUPS},
-        "first": first,
     }
+
+
+def _counted(vms: list[Due], day: date) -> dict[str, Any]:
+    """How many VMs in all and in each group. Of thousands of VMs, the dates are few."""
+    counts: Counter[Group] = Counter()
+    for expiry, number in Counter(one.expiry_date for one in vms).items():
+        counts[group_of((expiry - day).days)] += number
+    groups = {group.value: counts[group] for group in GROUPS}
+    return {"vms": len(vms), "groups": groups}
 
 
 def _names(session: Session, numbers: Iterable[int]) -> dict[int, str]:
@@ -268,7 +278,13 @@ def _last_run(session: Session) -> dict[str, Any] | None:
         NoticeRun.vms,
         NoticeRun.messages,
     )
-    found = session.execute(chosen.order_by(NoticeRun.id.desc()).limit(1)).first()
+    # One by hand that had nothing to tell does not hide the one before.
+    worth = or_(
+        NoticeRun.scheduled_for.is_not(None),
+        NoticeRun.messages > 0,
+        NoticeRun.finished_at.is_(None),
+    )
+    found = session.execute(chosen.where(worth).order_by(NoticeRun.id.desc()).limit(1)).first()
     return found and _plain(found._mapping)
 
 

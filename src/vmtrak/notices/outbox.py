@@ -3,7 +3,7 @@
 import secrets
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Select, delete, or_, select
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from vmtrak import audit
@@ -12,7 +12,7 @@ from vmtrak.audit import Action
 from vmtrak.channels import Channel
 from vmtrak.db import Work
 from vmtrak.errors import Conflict, NotFound
-from vmtrak.notices.models import Message, NotificationLog, State
+from vmtrak.notices.models import Kind, Message, NotificationLog, State
 from vmtrak.notices.planning import PATIENCE
 from vmtrak.notices.rules import Rules
 
@@ -30,6 +30,9 @@ future counts as one up to here, and as left over from a wrong clock beyond."""
 
 MOST_ATTEMPTS = 60
 """More than fit into three days. Only a message that takes its worker down with it gets there."""
+
+MOST_AGAIN = 1000
+"""Messages that are sent again at once."""
 
 _LONGEST_ANSWER = 1024
 _SECOND = timedelta(seconds=1)
@@ -105,7 +108,7 @@ def dropped(work: Work, message: Message, untold: tuple[int, ...]) -> State:
     if held is not None:
         held.vms, held.digest_key = 0, None  # a day without a digest, then
         _forget(work, untold)
-        _end(work, held, State.DROPPED, "Nothing in it was true any more.")
+        _end(work, held, State.DROPPED, "Nothing is left to tell: it changed, or was told since.")
     return State.DROPPED
 
 
@@ -145,27 +148,36 @@ def send_again(work: Work, rules: Rules, message_id: int) -> Message:
     if message.state not in {State.FAILED, State.KEPT}:
         reason = "Only what failed or was kept can be sent again."
         raise Conflict(reason)
-    if message.channel not in rules.senders:
-        reason = "Mail is off: set VMTRAK_SMTP_HOST first."
-        raise Conflict(reason if message.channel == Channel.MAIL else "This channel is off.")
+    rules.require(message.channel)
     _revive(message, work.moment)
     return message
 
 
-def send_all_again(work: Work, rules: Rules, most: int = 1000) -> int:
-    """The same for all that failed within the time in which a message is tried; how many."""
+def send_all_again(work: Work, rules: Rules) -> int:
+    """The same for all notices that failed lately, the newest if they are many; how many."""
     work.actor.require(Permission.USERS)
-    chosen = (
-        select(Message)
-        .where(Message.state == State.FAILED, Message.channel.in_(list(rules.senders)))
-        .order_by(Message.id.desc())
-        .limit(most)
-        .with_for_update(skip_locked=True)
-    )
-    found = work.session.scalars(chosen).all()
+    chosen = select(Message).where(*_failed_lately(rules, work.moment))
+    newest = chosen.order_by(Message.id.desc()).limit(MOST_AGAIN)
+    found = work.session.scalars(newest.with_for_update(skip_locked=True)).all()
     for message in found:
         _revive(message, work.moment)
     return len(found)
+
+
+def may_be_sent_again(session: Session, rules: Rules, moment: datetime) -> int:
+    """How many `send_all_again` would take now."""
+    chosen = select(Message.id).where(*_failed_lately(rules, moment)).limit(MOST_AGAIN)
+    return session.scalar(select(func.count()).select_from(chosen.subquery())) or 0
+
+
+def _failed_lately(rules: Rules, moment: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Notices, not tests, that failed within the time in which a message is tried."""
+    return (
+        Message.state == State.FAILED,
+        Message.kind == Kind.EXPIRY,
+        Message.ended_at >= moment - PATIENCE,
+        Message.channel.in_(list(rules.senders)),
+    )
 
 
 def _revive(message: Message, moment: datetime) -> None:

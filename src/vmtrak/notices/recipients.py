@@ -1,5 +1,6 @@
 """Who is told of which VMs: subscribers of what they see, owners of what is theirs."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from vmtrak.fields import LONGEST_EMAIL, fold
 from vmtrak.inventory import VM, Status
 from vmtrak.inventory.lists import seen_by
 from vmtrak.notices.rules import Rules
+
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+'=&/-]*@", re.ASCII)
+"""What may stand before the @ of an owner. RFC 5321 allows more, in which some mail servers have
+seen a program to run, a file, an option or a route."""
 
 _AT_ONCE = 500
 """Names in one IN list."""
@@ -149,6 +154,11 @@ def _of_owner(
     return [Recipient.outsider(address)]
 
 
+def reached(session: Session, rules: Rules, owner: str) -> bool:
+    """Whether somebody is told of a VM as its owner, if that is the owner's name."""
+    return bool(_of_owner(owner, _accounts(session, names(owner)), rules.domains))
+
+
 def may_be_told(session: Session, address: str) -> bool:
     """Whether the address is no account's, or that of one which is open."""
     return _is_free(address, _accounts(session, names(address)))
@@ -181,7 +191,7 @@ def owner_address(owner: str, domains: Collection[str] = ()) -> str | None:
     without regard to case, some letters become others, and the address somebody else's.
     """
     found = _parsed(owner)
-    if found is None or found.ascii_email is None:
+    if found is None or found.ascii_email is None or not _PLAIN.match(found.ascii_email):
         return None
     return found.ascii_email if not domains or found.ascii_domain.lower() in domains else None
 

@@ -1,28 +1,36 @@
 """Test messages, by which an administrator sees that a channel works."""
 
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
 from vmtrak.access import Permission
 from vmtrak.accounts import User
 from vmtrak.channels import Channel
 from vmtrak.db import Work
 from vmtrak.errors import Conflict
+from vmtrak.fields import Input, blank_to_none
 from vmtrak.notices.models import Kind, Message
 from vmtrak.notices.planning import new_message
 from vmtrak.notices.recipients import Recipient
 from vmtrak.notices.rules import Rules
 
-OFF = {
-    Channel.MAIL: "Mail is off: set VMTRAK_SMTP_HOST first.",
-    Channel.WEBHOOK: "This channel is off: set VMTRAK_WEBHOOK_URL first.",
-    Channel.TEAMS: "This channel is off: set VMTRAK_TEAMS_URL first.",
-    Channel.SLACK: "This channel is off: set VMTRAK_SLACK_URL first.",
-}
+
+def _or_mail(value: object) -> object:
+    value = blank_to_none(value)
+    return Channel.MAIL if value is None else value
+
+
+class TrialRequest(Input):
+    """A test message, to oneself by mail or over another channel."""
+
+    channel: Annotated[Channel, BeforeValidator(_or_mail)] = Channel.MAIL
 
 
 def send(work: Work, rules: Rules, channel: Channel) -> Message:
     """Queue a test message: by mail to oneself, else to the channel. Raises `Conflict`."""
     work.actor.require(Permission.USERS)
-    if channel not in rules.senders:
-        raise Conflict(OFF[channel])
+    rules.require(channel)
     today = rules.schedule.today(work.moment)
     message = new_message(work, rules, _recipient(work, channel), today, Kind.TEST)
     work.flush()

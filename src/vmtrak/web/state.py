@@ -39,6 +39,7 @@ class State:
     guesses: Turns = field(default_factory=lambda: Turns(at_once=2, waiting=200))
     slowed: Turns = field(default_factory=lambda: Turns(at_once=8, waiting=80))
     deliveries: Turns = field(default_factory=lambda: Turns(at_once=1, waiting=80))
+    feeds: Turns = field(default_factory=lambda: Turns(at_once=1, waiting=4))
 
 
 ACTOR = "vmtrak.actor"
