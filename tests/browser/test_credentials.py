@@ -106,7 +106,7 @@ def no_sideways_scrolling(page: Page) -> bool:
 
 def test_a_password_is_shown_for_thirty_seconds(page: Page, site: Site) -> None:
     before = len(events(site))
-    page.get_by_label("Reason").fill("ticket 4711")
+    page.get_by_label("Reason, kept in the audit trail").fill("ticket 4711")
     press(page, "Reveal")
     expect(shown(page)).to_have_text(PASSWORDS["root"])
     assert shown(page).text_content() == PASSWORDS["root"]
@@ -161,7 +161,7 @@ def test_of_two_one_is_shown(page: Page) -> None:
 
 
 def test_the_keyboard_is_enough(page: Page) -> None:
-    page.get_by_label("Reason").focus()
+    page.get_by_label("Reason, kept in the audit trail").focus()
     reveal = page.get_by_role("button", name="Reveal the password of backup")
     for _ in range(30):
         if reveal.evaluate("each => each === document.activeElement"):
@@ -291,7 +291,7 @@ def test_a_reason_that_is_required_is_asked_for_at_its_field(
     ruled(Rules(reason="production"))
     before = len(events(site))
     press(page, "Reveal")  # the page was opened before the rule
-    reason = page.get_by_label("Reason")
+    reason = page.get_by_label("Reason, kept in the audit trail")
     expect(reason).to_be_focused()
     expect(reason).to_have_attribute("aria-invalid", "true")
     expect(page.get_by_role("alert").first).to_have_text("The reason is required")
@@ -340,7 +340,7 @@ def test_copying_asks_for_the_proof_as_well(page: Page, ruled: Settings, site: S
 def test_a_session_that_has_ended_is_begun_again_in_place(page: Page, site: Site) -> None:
     with site.database.work(SYSTEM) as work:
         work.session.execute(update(SignedIn).values(ended_at=now()))
-    page.get_by_label("Reason").fill("kept")
+    page.get_by_label("Reason, kept in the audit trail").fill("kept")
     press(page, "Reveal")
     dialog = page.get_by_role("dialog", name="Sign in to go on")
     dialog.get_by_label("Password", exact=True).fill(site.password)
