@@ -181,6 +181,7 @@ class _Contact:
 
     def __init__(self, purpose: str) -> None:
         self._purpose = purpose
+        self._lock = threading.Lock()
         self.lost = False
 
     @contextmanager
@@ -188,13 +189,15 @@ class _Contact:
         try:
             yield
         except _TROUBLE as error:
-            if not self.lost:
+            with self._lock:
+                first, self.lost = not self.lost, True
+            if first:
                 logger.warning("cannot {}, trying again and again: {}", self._purpose, error)
-            self.lost = True
         else:
-            if self.lost:
+            with self._lock:
+                again, self.lost = self.lost, False
+            if again:
                 logger.info("can {} again", self._purpose)
-            self.lost = False
 
 
 class _Queue(Huey):

@@ -682,7 +682,7 @@ def test_a_set_up_link_does_not_pass_the_factor_by(
     assert someone.is_in(someone.code(enrolled[0].code()))
 
 
-@pytest.mark.parametrize(("seconds", "right"), [(299, True), (301, False)])
+@pytest.mark.parametrize(("seconds", "right"), [(290, True), (301, False)])
 def test_the_page_for_the_code_waits_five_minutes(
     seconds: int,
     right: bool,  # noqa: FBT001 - a case of the table
