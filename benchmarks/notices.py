@@ -24,7 +24,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from loguru import logger
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam, delete, update
 
 from benchmarks import inventory
 from tests.mail.server import PostOffice
@@ -35,7 +35,16 @@ from vmtrak.channels import Channel
 from vmtrak.channels.smtp import Mailer, MailServer
 from vmtrak.db import Database
 from vmtrak.inventory import VM, Status
-from vmtrak.notices import Delivery, Rules, Schedule, Trigger, planning
+from vmtrak.notices import (
+    Delivery,
+    Message,
+    NoticeRun,
+    NotificationLog,
+    Rules,
+    Schedule,
+    Trigger,
+    planning,
+)
 
 DUE = 5_000
 PEOPLE = 300
@@ -112,8 +121,8 @@ def _measure(url: str, size: int, case: str) -> None:
     subscribed = people.values(notify_expiry=case == "subscribers")
     with database.work(SYSTEM) as work:
         work.session.execute(subscribed, execution_options={"audited": True})
-        for table in ("notification_log", "messages", "notice_runs"):
-            work.session.connection().exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608 - a constant
+        for model in (NotificationLog, Message, NoticeRun):
+            work.session.execute(delete(model))
     database.close()
     with PostOffice() as office:
         command = [sys.executable, "-m", "benchmarks.notices", "--run", url]

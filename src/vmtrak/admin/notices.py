@@ -112,7 +112,7 @@ class NoticeView(View, model=Message):
         await deliver(self.state)
         return redirect(LIST, f"notices-again.{done}" if done else "unchanged")
 
-    async def _queued(self, request: Request, operation: Any, *what: Any) -> Any:  # noqa: ANN401
+    async def _queued(self, request: Request, operation: Any, *what: Any) -> Any:  # noqa: ANN401 - as they have it
         """The operation in a unit of work; each takes the rules."""
         actor, rules = actor_of(request), self.state.delivery.rules
         return await self.state.database.writing(self._written, actor, operation, rules, *what)
